@@ -1,0 +1,1 @@
+"""Engines: ways to run one program. They must agree on every program that the verifier accepts."""

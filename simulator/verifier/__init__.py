@@ -1,0 +1,1 @@
+"""The verifier: for a program and a kernel version, the kernel's verdict. It never asks a kernel."""
