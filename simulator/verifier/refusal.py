@@ -17,11 +17,11 @@ UNCLASSED: Final = "refused"
 """The class of a message that no row of `CODES` knows."""
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  a refusal is an answer, not an error
     """The program is refused.
 
-    `message` is the deciding line as the kernel words it, empty where the kernel answers with an errno alone; `code` the
-    stable class; `insn` the slot, None where it is the whole program; `log` the lines that the kernel prints around it,
+    `message` is the deciding line as the kernel words it, empty where the kernel answers with an errno alone; `code`
+    the stable class; `insn` the slot, None where it is the whole program; `log` the lines that the kernel prints around it,
     the message among them; `errno` the positive error number.
     """
 
@@ -55,28 +55,52 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"^jump out of range|^jump into the middle of ldimm64|^invalid jump|^call to invalid destination", "bad-jump"),
     (r"^last insn is not an exit or jmp|^No program starts at insn|^not an exit$|^no subprog start", "no-exit"),
     (r"^back-edge from insn|^infinite loop detected|^recursive call", "infinite-loop"),
-    (r"^unknown opcode|unknown class|^invalid bpf_ld_imm64 insn|^unrecognized bpf_ld_imm64|^invalid insn idx", "bad-opcode"),
+    (
+        r"^unknown opcode|unknown class|^invalid bpf_ld_imm64 insn|^unrecognized bpf_ld_imm64|^invalid insn idx",
+        "bad-opcode",
+    ),
     (r"uses reserved fields|reserved field|^BPF_END uses|^invalid BPF_LD_IMM insn", "reserved-fields"),
-    (r"^R\d+ is invalid$|^invalid shift|^div by zero|^BPF_(ATOMIC|LOAD_ACQ|STORE_REL).*invalid|^invalid atomic", "bad-operand"),
+    (
+        r"^R\d+ is invalid$|^invalid shift|^div by zero|^BPF_(ATOMIC|LOAD_ACQ|STORE_REL).*invalid|^invalid atomic",
+        "bad-operand",
+    ),
     (r"^number of funcs in func_info|^func_info|^invalid func_info|^line_info|^missing btf func_info", "bad-btf"),
     (r"^Invalid (insn_off|line_info|name_offset)|^the rec size of|^func#\d+ .*(btf|BTF)|^invalid btf", "bad-btf"),
-    (r"^combined stack size|^insn \d+ cannot be patched|^stack depth|^tail_calls are not allowed when call stack", "stack-limit"),
+    (
+        r"^combined stack size|^insn \d+ cannot be patched|^stack depth|^tail_calls are not allowed when call stack",
+        "stack-limit",
+    ),
     (r"^the call stack of \d+ frames is too deep|^too many subprograms", "call-depth"),
-    (r"^BPF program is too large|^The sequence of \d+ jumps is too complex|^too many different module BTFs", "too-complex"),
+    (
+        r"^BPF program is too large|^The sequence of \d+ jumps is too complex|^too many different module BTFs",
+        "too-complex",
+    ),
     (r"^The total number of maps per program|^too many (different )?(maps|kernel function)", "too-many"),
     # values
     (r"^(R\d+|r\d+) !read_ok|^R\d+ is not a known value|^processing .* uninit", "uninitialised-register"),
     (r"frame pointer is read only", "frame-pointer"),
     (r"^invalid (indirect |variable-offset )?(indirect )?read from stack", "uninitialised-stack"),
     (r"^(invalid|potential) (variable-offset )?(indirect )?(write to|access to) stack", "stack-bounds"),
-    (r"^invalid stack|^R\d+ invalid (indirect )?.*stack|^invalid variable stack|^invalid unbounded variable-offset", "stack-bounds"),
-    (r"^attempt to corrupt spilled|^corrupted spill|^invalid size of register (fill|spill)|^cannot spill", "pointer-spill"),
+    (
+        r"^invalid stack|^R\d+ invalid (indirect )?.*stack|^invalid variable stack|^invalid unbounded variable-offset",
+        "stack-bounds",
+    ),
+    (
+        r"^attempt to corrupt spilled|^corrupted spill|^invalid size of register (fill|spill)|^cannot spill",
+        "pointer-spill",
+    ),
     (r"^misaligned", "misaligned"),
-    (r"_or_null'|^R\d+ pointer arithmetic on \S+_or_null|Possibly NULL pointer|^NULL pointer passed|may be NULL", "maybe-null"),
+    (
+        r"_or_null'|^R\d+ pointer arithmetic on \S+_or_null|Possibly NULL pointer|^NULL pointer passed|may be NULL",
+        "maybe-null",
+    ),
     (r"^R\d+ invalid mem access '(scalar|inv)'", "scalar-dereference"),
     (r"^R\d+ invalid mem access", "bad-pointer"),
     (r"offset is outside of the packet|^invalid access to packet", "packet-bounds"),
-    (r"^cannot write into packet|does not allow writes to packet|helper access to the packet is not allowed", "packet-access"),
+    (
+        r"^cannot write into packet|does not allow writes to packet|helper access to the packet is not allowed",
+        "packet-access",
+    ),
     (r"outside of the allowed memory range|^invalid access to map (value|key)|^direct value offset", "memory-bounds"),
     (r"min value is negative", "maybe-negative"),
     (r"unbounded memory access|unbounded min value|makes \S+ pointer be out of bounds", "unbounded"),
@@ -87,31 +111,53 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         r"|32-bit pointer|^R\d+ (partial copy|leaks addr)",
         "pointer-arithmetic",
     ),
-    (r"^invalid bpf_context access|^dereference of modified ctx|ctx access var_off|^negative offset ctx", "context-access"),
+    (
+        r"^invalid bpf_context access|^dereference of modified ctx|ctx access var_off|^negative offset ctx",
+        "context-access",
+    ),
     (r"cannot be used with different pointers|^same insn cannot", "mixed-pointers"),
     (r"^dereference of modified|^negative offset \S+ ptr|^variable \S* ?access var_off", "modified-pointer"),
     (r"^BPF_ATOMIC|^BPF_LOAD_ACQUIRE|^BPF_STORE_RELEASE", "atomic-access"),
     (r"leaks addr|leak pointer", "pointer-leak"),
-    (r"^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support", "read-only"),
-    (r"bpf_(array|map|map_def|htab) .*access|^access beyond the end of|^access beyond struct|^R\d+ is .* invalid", "struct-access"),
+    (
+        r"^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support",
+        "read-only",
+    ),
+    (r"cannot use bpf_(spin_lock|res_spin_lock|timer|wq|task_work|\{)", "map-not-allowed"),
+    (
+        r"bpf_(array|map|map_def|htab) .*access|^access beyond the end of|^access beyond struct|^R\d+ is .* invalid",
+        "struct-access",
+    ),
     (r"^invalid access to|^invalid size|^R\d+ invalid \S+ access", "memory-bounds"),
     # helpers and kernel functions
-    (r"^invalid func|^unknown func|^program of this type cannot use helper|helper.*not (allowed|supported)", "helper-not-allowed"),
+    (
+        r"^invalid func|^unknown func|^program of this type cannot use helper|helper.*not (allowed|supported)",
+        "helper-not-allowed",
+    ),
     (r"cannot call GPL-restricted|GPL", "gpl-only"),
     (r"^cannot pass map_type|^cannot pass map", "map-not-allowed"),
-    (r"cannot use bpf_(spin_lock|res_spin_lock|timer|wq|task_work|\{)|Sleepable programs can only use|map.*compatib|offload", "map-not-allowed"),
+    (r"Sleepable programs can only use|map.*compatib|offload", "map-not-allowed"),
     (r"dynptr", "dynptr"),
     (r"iter_|an iterator|iterator", "iterator"),
     (r"kptr", "kptr"),
-    (r"local type ID|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object", "graph"),
+    (
+        r"local type ID|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
+        "graph",
+    ),
     (r"spin_?(lock|_\{)|spin_\{|while holding a lock|bpf_spin|res_spin|lock-ed|lock.* must be held", "lock"),
     (r"rcu_read|preempt_(disable|enable)|-ed region|irq|preempt", "section"),
     (r"sleep", "sleepable"),
-    (r"reference leak|Unreleased reference|^arg \d+ is an unacquired|unacquired|must be referenced|release", "reference"),
+    (
+        r"reference leak|Unreleased reference|^arg \d+ is an unacquired|unacquired|must be referenced|release",
+        "reference",
+    ),
     (r"^calling kernel function|kernel function|kfunc|kernel symbol|bpf_throw|exception", "kernel-function"),
     (r"At (program exit|callback return|subprogram exit|async callback return)", "return-range"),
     (r"^Caller passes invalid args|^Func#\d+|^func#\d+|^arg#\d+|global|static function", "function-arguments"),
-    (r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type", "argument-type"),
+    (
+        r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type",
+        "argument-type",
+    ),
     (r"^tail_call|tail call", "tail-call"),
     (r"BPF_LD_\[ABS\|IND\]", "legacy-packet-load"),
     (r"^function calls are not allowed|^calls? ", "call-not-allowed"),
@@ -119,7 +165,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"uninitialized variable", "undefined-behaviour"),
     (r"readonly map|zero-terminated|format", "string-argument"),
     (r"support non-zero flags", "function-arguments"),
-)  # fmt: skip
+)
 """(pattern searched in the kernel's message, stable class)."""
 
 
