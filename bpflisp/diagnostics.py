@@ -92,8 +92,8 @@ class Span:
 class Diagnostic:
     """One thing to tell a person.
 
-    `span` is where it is shown; where there is none, `where` (a file name, a program) stands for it. `lines` are further
-    lines of evidence under the source line, such as an instruction and its registers.
+    `span` is where it is shown; where there is none, `where` (a file name, a program) stands for it. `lines` are
+    further lines of evidence under the source line, such as an instruction and its registers.
     """
 
     severity: Severity

@@ -1,0 +1,1 @@
+"""Text to forms, and Common Lisp at compile time: reader, evaluator, macros."""
