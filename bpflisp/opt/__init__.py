@@ -1,0 +1,1 @@
+"""Passes from function to function; none changes what a program does."""
