@@ -1,0 +1,177 @@
+"""Memory of a simulated machine: regions of bytes at stable addresses below 2**30.
+
+Invariants: a region starts on a page boundary and is followed by a page that belongs to nobody, so an access that
+leaves it by either end finds no memory. A page's entry is a view from the page's start to its region's end: the
+length of that view is the bound, exact to the byte, and one lookup serves regions of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+PAGE_BITS = 16
+PAGE_SIZE = 1 << PAGE_BITS
+PAGE_MASK = PAGE_SIZE - 1
+ADDRESS_LIMIT = 1 << 30
+"""Addresses stay below it: they fit in the u32 fields of contexts, and in one digit of CPython's integers."""
+
+_PAGES = ADDRESS_LIMIT >> PAGE_BITS
+
+
+class MemoryFault(Exception):  # noqa: N818
+    """An access that no region allows. Engines turn it into the outcome's fault.
+
+    `kind` is "memory" or "read-only"; `address` and `size` (bytes) those of the access.
+    """
+
+    def __init__(self, kind: str, address: int, size: int, region: str) -> None:
+        self.kind, self.address, self.size, self.region = kind, address, size, region
+        verb = "write to read-only" if kind == "read-only" else "access outside of"
+        super().__init__(f"{verb} memory: {size} bytes at {address:#x}" + (f" ({region})" if region else ""))
+
+
+class Region:
+    """Bytes at `base`, `size` of them, named for messages. Its bytes are reached through `view`."""
+
+    __slots__ = ("base", "bytes", "name", "size", "view", "writable")
+
+    def __init__(self, name: str, base: int, data: bytearray, writable: bool = True) -> None:
+        self.name, self.base, self.bytes, self.size, self.writable = name, base, data, len(data), writable
+        self.view = memoryview(data)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Region:
+        return Region(self.name, self.base, bytearray(self.bytes), self.writable)
+
+    def __repr__(self) -> str:
+        return f"<region {self.name}: {self.size} bytes at {self.base:#x}>"
+
+    @property
+    def end(self) -> int:
+        """The first address after it."""
+        return self.base + self.size
+
+
+class Memory:
+    """The regions of one world, and the page table that finds them.
+
+    `pages` is for engines: `pages[address >> PAGE_BITS]` is the view that holds the address, at index
+    `address & PAGE_MASK`; None, or no entry at all, where nothing is.
+    """
+
+    def __init__(self) -> None:
+        self.pages: list[memoryview | None] = [None]
+        self._regions: dict[int, Region] = {}
+        self._free: dict[int, list[int]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
+        copy = Memory()
+        memo[id(self)] = copy
+        copy.pages = [None] * len(self.pages)
+        copy._free = deepcopy(self._free)
+        for region in self._regions.values():
+            copy._place(deepcopy(region, memo))
+        return copy
+
+    def allocate(self, name: str, size: int, writable: bool = True) -> Region:
+        """A new region of `size` zero bytes. MemoryError where the address space has no room left."""
+        span = self._span(size)
+        free = self._free.get(span)
+        if free:
+            first = free.pop()
+        else:
+            first = len(self.pages)
+            if first + span > _PAGES:
+                raise MemoryError(f"no room for {size} bytes of {name}: simulated memory ends at {ADDRESS_LIMIT:#x}")
+            self.pages += [None] * span
+        region = Region(name, first << PAGE_BITS, bytearray(size), writable)
+        self._place(region)
+        return region
+
+    def reserve(self) -> int:
+        """An address that no region will ever have: a handle for what programs hold but cannot read, as a map."""
+        if len(self.pages) + 1 > _PAGES:
+            raise MemoryError(f"no room for a handle: simulated memory ends at {ADDRESS_LIMIT:#x}")
+        self.pages.append(None)
+        return (len(self.pages) - 1) << PAGE_BITS
+
+    def free(self, region: Region) -> None:
+        """Takes a region away: later accesses fault. Its pages serve the next region of the same span."""
+        first, span = region.base >> PAGE_BITS, self._span(region.size)
+        del self._regions[first]
+        self.pages[first : first + span] = [None] * span
+        self._free.setdefault(span, []).append(first)
+
+    def resize(self, region: Region, data: bytes | bytearray) -> Region:
+        """A region in the place of `region` with other bytes, perhaps more or fewer: same base if it still fits."""
+        if self._span(len(data)) != self._span(region.size):
+            self.free(region)
+            region = self.allocate(region.name, len(data), region.writable)
+            region.view[:] = data
+            return region
+        changed = Region(region.name, region.base, bytearray(data), region.writable)
+        self._place(changed)
+        return changed
+
+    def protect(self, region: Region, writable: bool) -> None:
+        """Makes a region read-only for programs, or writable again."""
+        region.writable = writable
+        self._place(region)
+
+    def regions(self) -> Iterator[Region]:
+        """The regions, in the order of their making."""
+        return iter(self._regions.values())
+
+    def region_at(self, address: int) -> Region | None:
+        """The region whose pages hold this address, its end included or not; None where nobody's are."""
+        page = address >> PAGE_BITS
+        for first, region in self._regions.items():
+            if first <= page < first + self._span(region.size):
+                return region
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from `address`. MemoryFault where they are not all in one region."""
+        return bytes(self._window(address, size))
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Writes bytes. MemoryFault where they do not all fit in one region, or where it is read-only."""
+        window = self._window(address, len(data))
+        if window.readonly:
+            raise MemoryFault("read-only", address, len(data), self.name_at(address))
+        window[:] = data
+
+    def name_at(self, address: int) -> str:
+        """The name of the region at or before this address in its pages, "" where there is none."""
+        region = self.region_at(address) if 0 <= address < ADDRESS_LIMIT else None
+        return region.name if region else ""
+
+    def fault(self, address: int, size: int, write: bool) -> MemoryFault:
+        """What an access that failed is to be reported as."""
+        region = self.region_at(address) if 0 <= address < ADDRESS_LIMIT else None
+        inside = region is not None and region.base <= address and address + size <= region.end
+        kind = "read-only" if region and inside and write and not region.writable else "memory"
+        return MemoryFault(kind, address, size, region.name if region else "")
+
+    def _window(self, address: int, size: int) -> memoryview:
+        page = address >> PAGE_BITS
+        view = self.pages[page] if 0 <= page < len(self.pages) else None
+        start = address & PAGE_MASK
+        if view is None or size < 0 or start + size > len(view):
+            if size == 0:
+                return memoryview(b"")
+            raise MemoryFault("memory", address, size, self.name_at(address))
+        return view[start : start + size]
+
+    @staticmethod
+    def _span(size: int) -> int:
+        """Pages of a region and of the gap after it."""
+        return max(1, -(-size // PAGE_SIZE)) + 1
+
+    def _place(self, region: Region) -> None:
+        first = region.base >> PAGE_BITS
+        view = region.view if region.writable else region.view.toreadonly()
+        self._regions[first] = region
+        for page in range(max(1, -(-region.size // PAGE_SIZE))):
+            self.pages[first + page] = view[page * PAGE_SIZE :]

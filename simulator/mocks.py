@@ -1,0 +1,122 @@
+"""Helpers that a test answers for itself: fixed answers, sequences, functions, failures.
+
+    world.helpers.bpf_fib_lookup.returns(0, ifindex=7)
+    world.helpers.bpf_get_prandom_u32.returns_each(4, 8, 15)
+    world.helpers.bpf_sk_lookup_tcp.does(lambda call: 0)
+    world.helpers.bpf_map_update_elem.fails(ENOMEM, on=3)
+
+Invariant: a mock is asked before the model of the helper; what it does not answer the model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a mocked helper: its five arguments, unsigned, and the memory that they point into."""
+
+    name: str
+    args: tuple[int, int, int, int, int]
+    memory: Any
+    world: Any
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of the program's memory."""
+        data: bytes = self.memory.read(address, size)
+        return data
+
+    def write(self, address: int, data: bytes) -> None:
+        """Writes to the program's memory."""
+        self.memory.write(address, data)
+
+
+Answer = Callable[[Call], "int | None"]
+
+
+class Mock:
+    """What one helper answers. An answer of None leaves the call to the model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.calls = 0
+        """How often the helper was called since it is mocked."""
+        self._answer: Answer | None = None
+        self._failures: dict[int | None, int] = {}
+        self.fields: Mapping[str, int] = {}
+        """Fields of the helper's struct argument that a fixed answer fills in."""
+
+    def returns(self, value: int, **fields: int) -> Mock:
+        """Every call returns `value`; `fields` are set in the struct that the helper fills."""
+        self._answer, self.fields = (lambda _: value), fields
+        return self
+
+    def returns_each(self, *values: int) -> Mock:
+        """The calls return these values one after the other, then the last one for good."""
+        if not values:
+            raise ValueError(f"{self.name}: a sequence of answers needs one at least")
+        first = self.calls
+        self._answer = lambda _: values[min(self.calls - first, len(values)) - 1]
+        return self
+
+    def does(self, function: Answer) -> Mock:
+        """Every call asks `function`, which takes a Call and returns r0, or None to leave the call to the model."""
+        self._answer = function
+        return self
+
+    def fails(self, errno: int, on: int | None = None) -> Mock:
+        """Calls return -`errno`: the one numbered `on`, from 1 and counted from now, or all of them."""
+        self._failures[None if on is None else self.calls + on] = -abs(errno)
+        return self
+
+    def answer(self, call: Call) -> int | None:
+        """r0 of this call, None where the model is to say."""
+        self.calls += 1
+        failure = self._failures.get(self.calls, self._failures.get(None))
+        if failure is not None:
+            return failure
+        if self._answer is None:
+            return None
+        if self.fields:
+            from simulator.helpers.structs import fill
+
+            fill(call, self.fields)
+        return self._answer(call)
+
+
+class Mocks:
+    """The mocked helpers of a world, by name: `world.helpers.bpf_fib_lookup`."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        """Grows when a helper is first mocked, so that engines look again."""
+        self._mocks: dict[str, Mock] = {}
+
+    def __getattr__(self, name: str) -> Mock:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Mock:
+        if name not in self._mocks:
+            self._mocks[name] = Mock(self._known(name))
+            self.version += 1
+        return self._mocks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mocks)
+
+    def find(self, name: str) -> Mock | None:
+        """The mock of this helper, None where it has none."""
+        return self._mocks.get(name)
+
+    @staticmethod
+    def _known(name: str) -> str:
+        from simulator.helpers import known_names
+
+        if name not in known_names():
+            raise AttributeError(f"no helper is called {name!r}")
+        return name

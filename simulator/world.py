@@ -1,0 +1,180 @@
+"""The world that programs run in: maps, time, CPUs, randomness, the current task, memory, mocks. All of it is a value.
+
+Invariant: nothing of the host shows. Two worlds that were made and treated alike behave alike, on every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from simulator.maps import Map, make
+from simulator.memory import Memory
+from simulator.mocks import Mocks
+from simulator.program import MapDef, Object, Program
+
+BOOT_TO_START = 1_000_000_000_000
+"""Nanoseconds since boot at which a world starts: not 0, which programs take for "never"."""
+
+WALL_CLOCK = 1_700_000_000_000_000_000
+"""Nanoseconds of wall-clock time at which a world starts."""
+
+
+class Clock:
+    """The time. It stands still but for `advance`, and for `step`: nanoseconds that pass with each reading."""
+
+    def __init__(self, now: int = BOOT_TO_START, wall: int = WALL_CLOCK) -> None:
+        self.now = now
+        self.step = 0
+        self._wall_offset = wall - now
+        self._watchers: list[Any] = []
+
+    @property
+    def wall(self) -> int:
+        """Nanoseconds of wall-clock time (UTC), without a step."""
+        return self.now + self._wall_offset
+
+    def read(self) -> int:
+        """Nanoseconds since boot; then lets `step` pass."""
+        now = self.now
+        if self.step:
+            self.now += self.step
+        return now
+
+    def advance(self, ns: int = 0, *, us: float = 0, ms: float = 0, s: float = 0) -> None:
+        """Lets time pass. ValueError for a negative time: the clock is monotonic."""
+        passed = ns + round(us * 1_000) + round(ms * 1_000_000) + round(s * 1_000_000_000)
+        if passed < 0:
+            raise ValueError(f"time does not run backwards: {passed} ns")
+        until = self.now + passed
+        for watcher in self._watchers:
+            watcher(until)
+        self.now = until
+
+
+@dataclass(slots=True)
+class Task:
+    """The task in which programs run, as the task helpers tell it."""
+
+    pid: int = 1000
+    tgid: int = 1000
+    uid: int = 0
+    gid: int = 0
+    comm: str = "bpf-test"
+    cgroup_id: int = 1
+
+
+class Maps(Mapping[str, Map]):
+    """The maps of a world by name; also as attributes: `world.maps.blocked`."""
+
+    def __init__(self) -> None:
+        self._maps: dict[str, Map] = {}
+
+    def __getitem__(self, name: str) -> Map:
+        try:
+            return self._maps[name]
+        except KeyError:
+            raise KeyError(f"no map {name!r} in this world; it has {', '.join(self._maps) or 'none'}") from None
+
+    def __getattr__(self, name: str) -> Map:
+        maps = self.__dict__.get("_maps", {})
+        if name in maps:
+            found: Map = maps[name]
+            return found
+        raise AttributeError(f"no map {name!r} in this world; it has {', '.join(maps) or 'none'}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __repr__(self) -> str:
+        return f"<maps {', '.join(self._maps)}>"
+
+
+class World:
+    """Everything that a program can see and change besides its registers, stack and packet.
+
+    `maps` may be given as an Object (whose programs then fill its prog arrays too), or as definitions; maps that a
+    program names and the world has not are made when it runs. `cpus` is how many CPUs there are, `cpu` the one that
+    programs run on. Equal arguments give equal worlds; `copy` gives an independent one in the same state.
+    """
+
+    def __init__(
+        self,
+        maps: Object | Iterable[MapDef] = (),
+        *,
+        seed: int = 0,
+        cpus: int = 2,
+        cpu: int = 0,
+    ) -> None:
+        self.seed = seed
+        self.cpus = cpus
+        self.cpu = cpu
+        self.memory = Memory()
+        self.maps = Maps()
+        self.clock = Clock()
+        self.task = Task()
+        self.helpers = Mocks()
+        self.random = Random(seed)
+        self.printed: list[str] = []
+        """What bpf_trace_printk and bpf_trace_vprintk wrote, over all runs."""
+        self.programs: dict[str, Program] = {}
+        """The programs that prog arrays and device maps can name."""
+        self.engine_state: dict[Any, Any] = {}
+        """What engines keep of this world between runs. Not part of its value: a copy starts without."""
+        if isinstance(maps, Object):
+            self.programs.update(maps.programs)
+            maps = maps.maps.values()
+        for definition in maps:
+            self.add_map(definition)
+
+    def add_map(self, definition: MapDef, name: str = "") -> Map:
+        """Makes a map, under its own name or another. MapError where the kernel would refuse to make it."""
+        made = make(definition, self.memory, self.cpus)
+        self.maps._maps[name or definition.name] = made
+        return made
+
+    def bind(self, program: Program) -> Sequence[Map]:
+        """The world's maps in the order of `program.maps`, made where they are missing.
+
+        Maps are found by name. ValueError where the world has another map of that name: of another kind or size.
+        """
+        names = [definition.name for definition in program.maps]
+        return [
+            self._bound(name if names.count(name) == 1 and name else f"{name}#{index}", definition)
+            for index, (name, definition) in enumerate(zip(names, program.maps, strict=True))
+        ]
+
+    def copy(self) -> World:
+        """A world of its own, in the same state."""
+        return deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> World:
+        copy = object.__new__(World)
+        memo[id(self)] = copy
+        for name, value in self.__dict__.items():
+            copy.__dict__[name] = {} if name == "engine_state" else _copied(value, memo)
+        return copy
+
+    def _bound(self, name: str, definition: MapDef) -> Map:
+        found = self.maps._maps.get(name)
+        if found is None:
+            return self.add_map(definition, name)
+        if found.definition is not definition and _shape(found.definition) != _shape(definition):
+            raise ValueError(
+                f"the world's map {name!r} is {_shape(found.definition)}, the program's {_shape(definition)}"
+            )
+        return found
+
+
+def _shape(made: MapDef) -> tuple[str, int, int, int]:
+    return made.type, made.key_size, made.value_size, made.max_entries
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    return deepcopy(value, memo)
