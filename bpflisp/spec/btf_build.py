@@ -11,23 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-MAGIC: Final = 0xEB9F
-HEADER_SIZE: Final = 24
-
-# Kinds, as the header of a type has them.
-(
-    KIND_VOID, KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_UNION, KIND_ENUM, KIND_FWD, KIND_TYPEDEF,
-    KIND_VOLATILE, KIND_CONST, KIND_RESTRICT, KIND_FUNC, KIND_FUNC_PROTO, KIND_VAR, KIND_DATASEC, KIND_FLOAT,
-    KIND_DECL_TAG, KIND_TYPE_TAG, KIND_ENUM64,
-) = range(20)  # fmt: skip
-
-INT_SIGNED, INT_CHAR, INT_BOOL = 1, 2, 4
-"""The encoding of an integer."""
-
-FUNC_STATIC, FUNC_GLOBAL, FUNC_EXTERN = range(3)
-"""The linkage of a function, and of a variable."""
+from bpflisp.spec.btf import HEADER, INT_CHAR, INT_SIGNED, MAGIC, VERSION, BtfKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +138,7 @@ U8, U16, U32, U64 = (Int(f"u{size * 8}", size) for size in (1, 2, 4, 8))
 S8, S16, S32, S64 = (Int(f"s{size * 8}", size, INT_SIGNED) for size in (1, 2, 4, 8))
 INT, CHAR = Int("int", 4, INT_SIGNED), Int("char", 1, INT_SIGNED | INT_CHAR)
 
-_QUALIFIERS = {"const": KIND_CONST, "volatile": KIND_VOLATILE, "restrict": KIND_RESTRICT}
+_QUALIFIERS = {"const": BtfKind.CONST, "volatile": BtfKind.VOLATILE, "restrict": BtfKind.RESTRICT}
 
 
 @dataclass(slots=True)
@@ -208,32 +193,32 @@ class BtfBuilder:
 
     def func(self, name: str, signature: Signature, linkage: int) -> int:
         """A function; the id of its FUNC."""
-        return self._append(_Record(self.string(name), KIND_FUNC, linkage, self.add(signature)))
+        return self._append(_Record(self.string(name), BtfKind.FUNC, linkage, self.add(signature)))
 
     def var(self, name: str, type_id: int, linkage: int) -> int:
         """A variable; the id of its VAR."""
-        return self._append(_Record(self.string(name), KIND_VAR, 0, type_id, tail=[linkage]))
+        return self._append(_Record(self.string(name), BtfKind.VAR, 0, type_id, tail=[linkage]))
 
     def datasec(self, name: str, size: int, variables: Sequence[tuple[int, int, int]]) -> int:
         """A data section of `size` bytes with its variables: (id of the VAR or FUNC, offset, size)."""
         tail = [word for variable in variables for word in variable]
-        return self._append(_Record(self.string(name), KIND_DATASEC, len(variables), size, tail=tail))
+        return self._append(_Record(self.string(name), BtfKind.DATASEC, len(variables), size, tail=tail))
 
     def decl_tag(self, name: str, target: int, component: int = -1) -> int:
         """A tag on a declaration, or on its member or argument number `component`."""
-        return self._append(_Record(self.string(name), KIND_DECL_TAG, 0, target, tail=[component]))
+        return self._append(_Record(self.string(name), BtfKind.DECL_TAG, 0, target, tail=[component]))
 
     def anonymous_struct(self, size: int, members: Sequence[tuple[str, int, int]]) -> int:
         """A struct without a name, never shared: (name, type id, bit offset) a member. Map definitions are these."""
         tail = [word for name, type_id, offset in members for word in (self.string(name), type_id, offset)]
-        return self._append(_Record(0, KIND_STRUCT, len(members), size, tail=tail))
+        return self._append(_Record(0, BtfKind.STRUCT, len(members), size, tail=tail))
 
     def to_bytes(self) -> bytes:
         """The whole section."""
         self._settle_forwards()
         types = b"".join(record.encode() for record in self._records)
         strings = bytes(self._string_bytes)
-        header = struct.pack("<HBBIIIII", MAGIC, 1, 0, HEADER_SIZE, 0, len(types), len(types), len(strings))
+        header = HEADER.pack(MAGIC, VERSION, 0, HEADER.size, 0, len(types), len(types), len(strings))
         return header + types + strings
 
     def _append(self, record: _Record) -> int:
@@ -242,7 +227,7 @@ class BtfBuilder:
 
     def _add_struct(self, ctype: Struct) -> None:
         # The id is taken before the members are written, so that the struct precedes what it holds, as in clang's.
-        kind = KIND_UNION if ctype.union else KIND_STRUCT
+        kind = BtfKind.UNION if ctype.union else BtfKind.STRUCT
         bitfields = any(member.bits for member in ctype.members)
         record = _Record(self.string(ctype.name), kind, len(ctype.members), ctype.size, bitfields)
         self._ids[ctype] = self._append(record)
@@ -258,7 +243,7 @@ class BtfBuilder:
         The forward itself stays: nothing may be renumbered any more. A pointer is the only thing that can hold one.
         """
         known = {at: self._named[f.name, f.union] for at, f in self._forwards if (f.name, f.union) in self._named}
-        through = {KIND_PTR, KIND_TYPEDEF, KIND_TYPE_TAG, *_QUALIFIERS.values()}
+        through = {BtfKind.PTR, BtfKind.TYPEDEF, BtfKind.TYPE_TAG, *_QUALIFIERS.values()}
         for record in self._records:
             if record.kind in through:
                 record.size_or_type = known.get(record.size_or_type, record.size_or_type)
@@ -267,28 +252,28 @@ class BtfBuilder:
         match ctype:
             case Int():
                 return _Record(
-                    self.string(ctype.name), KIND_INT, 0, ctype.size, tail=[ctype.encoding << 24 | ctype.size * 8]
+                    self.string(ctype.name), BtfKind.INT, 0, ctype.size, tail=[ctype.encoding << 24 | ctype.size * 8]
                 )
             case Pointer():
-                return _Record(0, KIND_PTR, 0, self.add(ctype.target))
+                return _Record(0, BtfKind.PTR, 0, self.add(ctype.target))
             case Array():
                 index = self.add(Int("__ARRAY_SIZE_TYPE__", 4))
-                return _Record(0, KIND_ARRAY, tail=[self.add(ctype.element), index, ctype.count])
+                return _Record(0, BtfKind.ARRAY, tail=[self.add(ctype.element), index, ctype.count])
             case Forward():
-                return _Record(self.string(ctype.name), KIND_FWD, flag=ctype.union)
+                return _Record(self.string(ctype.name), BtfKind.FWD, flag=ctype.union)
             case Enum():
                 return self._enum(ctype)
             case Typedef():
-                return _Record(self.string(ctype.name), KIND_TYPEDEF, 0, self.add(ctype.type))
+                return _Record(self.string(ctype.name), BtfKind.TYPEDEF, 0, self.add(ctype.type))
             case Qualified():
                 return _Record(0, _QUALIFIERS[ctype.qualifier], 0, self.add(ctype.type))
             case TypeTag():
-                return _Record(self.string(ctype.name), KIND_TYPE_TAG, 0, self.add(ctype.type))
+                return _Record(self.string(ctype.name), BtfKind.TYPE_TAG, 0, self.add(ctype.type))
             case Float():
-                return _Record(self.string(ctype.name), KIND_FLOAT, 0, ctype.size)
+                return _Record(self.string(ctype.name), BtfKind.FLOAT, 0, ctype.size)
             case Signature():
                 tail = [word for name, param in ctype.params for word in (self.string(name), self.add(param))]
-                return _Record(0, KIND_FUNC_PROTO, len(ctype.params), self.add(ctype.result), tail=tail)
+                return _Record(0, BtfKind.FUNC_PROTO, len(ctype.params), self.add(ctype.result), tail=tail)
             case _:
                 raise TypeError(f"not a C type: {ctype!r}")
 
@@ -299,5 +284,5 @@ class BtfBuilder:
             tail += [self.string(name), number & 0xFFFFFFFF]
             if wide:
                 tail.append(number >> 32 & 0xFFFFFFFF)
-        kind = KIND_ENUM64 if wide else KIND_ENUM
+        kind = BtfKind.ENUM64 if wide else BtfKind.ENUM
         return _Record(self.string(ctype.name), kind, len(ctype.values), ctype.size, ctype.signed, tail)
