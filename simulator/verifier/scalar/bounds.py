@@ -1,0 +1,268 @@
+"""What the tnum and the bounds of a scalar tell about each other, and the changes of size that rest on it.
+
+`sync` is the kernel's `reg_bounds_sync`. Each step only intersects with what is implied, so it keeps every number that
+was allowed. Bounds may contradict each other on a branch that cannot be taken and was not predicted: the steps then
+compute as the kernel does, and `checked` forgets the bounds as the kernel does.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from simulator.verifier.scalar.value import (
+    S32_MAX,
+    S32_MIN,
+    S64_MAX,
+    S64_MIN,
+    UNBOUNDED,
+    Fields,
+    Scalar,
+    const,
+    intern_fields,
+    signed32,
+    signed64,
+)
+from simulator.verifier.tnum import HIGH, M32, M64
+
+Half: TypeAlias = tuple[int, int, int, int]
+"""(smin, smax, umin, umax) of one width."""
+
+_SIGN32, _SIGN64 = 1 << 31, 1 << 63
+_REST32, _REST64 = S32_MAX, S64_MAX
+
+
+def update32(value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Half:
+    """The 32-bit bounds, tightened by what the tnum's low half allows at most and at least."""
+    value &= M32
+    mask &= M32
+    most = value | mask
+    if umin < value:
+        umin = value
+    if umax > most:
+        umax = most
+    # The least signed number takes an unknown sign bit as set and all else as clear, the greatest the other way.
+    least, greatest = value | (mask & _SIGN32), value | (mask & _REST32)
+    if least >> 31:
+        least -= 1 << 32
+    if greatest >> 31:
+        greatest -= 1 << 32
+    return least if least > smin else smin, greatest if greatest < smax else smax, umin, umax
+
+
+def update64(value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Half:
+    """The same for the 64-bit bounds and the whole tnum."""
+    most = value | mask
+    if umin < value:
+        umin = value
+    if umax > most:
+        umax = most
+    least, greatest = value | (mask & _SIGN64), value | (mask & _REST64)
+    if least >> 63:
+        least -= 1 << 64
+    if greatest >> 63:
+        greatest -= 1 << 64
+    return least if least > smin else smin, greatest if greatest < smax else smax, umin, umax
+
+
+def _low_of_64(smin: int, smax: int, umin: int, umax: int, low: Half) -> Half:
+    """The 32-bit bounds, tightened by the 64-bit ones where the upper half is the same all through, or steps once."""
+    smin32, smax32, umin32, umax32 = low
+    low_min, low_max = umin & M32, umax & M32
+    if umin >> 32 == umax >> 32:
+        umin32, umax32 = max(umin32, low_min), min(umax32, low_max)
+        if signed32(low_min) <= signed32(low_max):
+            smin32, smax32 = max(smin32, signed32(low_min)), min(smax32, signed32(low_max))
+    signed_min, signed_max = smin & M32, smax & M32
+    if smin >> 32 == smax >> 32:
+        if signed_min <= signed_max:
+            umin32, umax32 = max(umin32, signed_min), min(umax32, signed_max)
+        if signed32(signed_min) <= signed32(signed_max):
+            smin32, smax32 = max(smin32, signed32(signed_min)), min(smax32, signed32(signed_max))
+    # From ...ffffffff'80000000 up over the step to ...00000000'7fffffff the low half is a signed range.
+    if ((umin >> 32) + 1) & M32 == umax >> 32 and low_min >> 31 and not low_max >> 31:
+        smin32, smax32 = max(smin32, signed32(low_min)), min(smax32, low_max)
+    if ((smin >> 32) + 1) & M32 == (smax >> 32) & M32 and signed_min >> 31 and not signed_max >> 31:
+        smin32, smax32 = max(smin32, signed32(signed_min)), min(smax32, signed_max)
+    return smin32, smax32, umin32, umax32
+
+
+def deduce32(smin: int, smax: int, umin: int, umax: int) -> Half:
+    """Signed and unsigned 32-bit bounds, each tightened by the other."""
+    if signed32(umin) <= signed32(umax):
+        smin, smax = max(smin, signed32(umin)), min(smax, signed32(umax))
+    first, last = smin & M32, smax & M32
+    if first <= last:
+        return smin, smax, max(first, umin), min(last, umax)
+    # The signed range crosses zero, so unsigned it lies at both ends. Where the unsigned range meets one end only:
+    if umax < first:
+        return signed32(umin), smax, umin, min(umax, last)
+    if last < umin:
+        return smin, signed32(umax), max(umin, first), umax
+    return smin, smax, umin, umax
+
+
+def deduce64(smin: int, smax: int, umin: int, umax: int) -> Half:
+    """Signed and unsigned 64-bit bounds, each tightened by the other."""
+    if signed64(umin) <= signed64(umax):
+        smin, smax = max(smin, signed64(umin)), min(smax, signed64(umax))
+    first, last = smin & M64, smax & M64
+    if first <= last:
+        return smin, smax, max(first, umin), min(last, umax)
+    if umax < first:
+        return signed64(umin), smax, umin, min(umax, last)
+    if last < umin:
+        return smin, signed64(umax), max(umin, first), umax
+    return smin, smax, umin, umax
+
+
+def deduce64_from_32(whole: Half, low: Half) -> Half:
+    """The 64-bit bounds, tightened by putting the low half's bounds in their low 32 bits."""
+    smin, smax, umin, umax = whole
+    smin32, smax32, umin32, umax32 = low
+    umin = max(umin, umin & HIGH | umin32)
+    umax = min(umax, umax & HIGH | umax32)
+    smin = max(smin, (smin >> 32 << 32) + umin32)
+    smax = min(smax, (smax >> 32 << 32) + umax32)
+    first, last = smin32 & M32, smax32 & M32
+    if first <= last:
+        umin = max(umin, umin & HIGH | first)
+        umax = min(umax, umax & HIGH | last)
+        smin = max(smin, (smin >> 32 << 32) + first)
+        smax = min(smax, (smax >> 32 << 32) + last)
+    return smin, smax, umin, umax
+
+
+def sync_fields(fields: Fields | list[int]) -> Fields:
+    """The bounds and the bits, each tightened by what the others imply."""
+    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
+    low = update32(value, mask, smin32, smax32, umin32, umax32)
+    whole = update64(value, mask, smin, smax, umin, umax)
+    for _ in range(3):
+        before = low, whole, value, mask
+        low = deduce32(*_low_of_64(*whole, low))
+        whole = deduce64_from_32(deduce64(*whole), low)
+        smin, smax = whole[0], whole[1]
+        if low[0] >= 0 and smin >= S32_MIN and smax <= S32_MAX:
+            # A sign-extended 32-bit number whose low half is not negative: it is its low half.
+            smin, smax = low[0], low[1]
+            whole = smin, smax, smin & M64, smax & M64
+            value, mask = _intersect_span(value, mask, whole[2], whole[3])
+        if before == (low, whole, value, mask):
+            break
+    value, mask = _bits_from_bounds(value, mask, whole, low)
+    return (
+        value,
+        mask,
+        *update64(value, mask, *whole),
+        *update32(value, mask, *low),
+    )
+
+
+def _intersect_span(value: int, mask: int, low: int, high: int) -> tuple[int, int]:
+    """The tnum, with the bits that all of `low` to `high` have in common."""
+    unknown = (1 << (low ^ high).bit_length()) - 1
+    mask_of_both = mask & unknown
+    return (value | low & ~unknown) & ~mask_of_both, mask_of_both
+
+
+def _bits_from_bounds(value: int, mask: int, whole: Half, low: Half) -> tuple[int, int]:
+    """The tnum, with the bits that the unsigned bounds of either width fix."""
+    value, mask = _intersect_span(value, mask, whole[2], whole[3])
+    low_value, low_mask = _intersect_span(value & M32, mask & M32, low[2], low[3])
+    return value & HIGH | low_value, mask & HIGH | low_mask
+
+
+def sync(fields: Fields | list[int]) -> Scalar:
+    """The scalar of these fields after the deductions."""
+    return intern_fields(sync_fields(fields))
+
+
+def is_consistent(fields: Fields) -> bool:
+    """Whether no range is empty, and known bits and ranges of one number agree."""
+    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
+    if umin > umax or smin > smax or umin32 > umax32 or smin32 > smax32:
+        return False
+    if not mask and not (umin == umax == value and smin == smax == signed64(value)):
+        return False
+    if not mask & M32:
+        low = value & M32
+        return umin32 == umax32 == low and smin32 == smax32 == signed32(low)
+    return True
+
+
+def checked(scalar: Scalar) -> Scalar:
+    """The scalar, its bounds forgotten where they contradict each other: the kernel's `reg_bounds_sanity_check`."""
+    fields = scalar.fields
+    return scalar if is_consistent(fields) else intern_fields((fields[0], fields[1], *UNBOUNDED))
+
+
+def zero_extend32(fields: Fields | list[int]) -> Fields:
+    """What a 32-bit result makes of the whole register, before `sync`."""
+    value, mask, _, _, _, _, smin32, smax32, umin32, umax32 = fields
+    smin, smax = (smin32, smax32) if smin32 >= 0 and smax32 >= 0 else (0, M32)
+    return value & M32, mask & M32, smin, smax, umin32, umax32, smin32, smax32, umin32, umax32
+
+
+def truncate(scalar: Scalar, size: int) -> Scalar:
+    """The low `size` bytes (1, 2 or 4), zero-extended: the kernel's `coerce_reg_to_size`."""
+    value, mask, _, _, umin, umax, *low = scalar.fields
+    kept = (1 << size * 8) - 1
+    if umin & ~kept == umax & ~kept:
+        umin, umax = umin & kept, umax & kept
+    else:
+        umin, umax = 0, kept
+    if size < 4:
+        low = [S32_MIN, S32_MAX, 0, M32]
+    return sync([value & kept, mask & kept, umin, umax, umin, umax, *low])
+
+
+def _sign_extended(number: int, bits: int) -> int:
+    number &= (1 << bits) - 1
+    return number - (1 << bits) if number >> (bits - 1) else number
+
+
+def _extended_range(smin: int, smax: int, bits: int) -> tuple[int, int] | None:
+    """The signed range of the low bits, where the upper ones are the same all through and the sign is known."""
+    if smin >> bits != smax >> bits:
+        return None
+    ends = sorted((_sign_extended(smin, bits), _sign_extended(smax, bits)))
+    return (ends[0], ends[1]) if (ends[0] >= 0) == (ends[1] >= 0) else None
+
+
+def sign_extend64(scalar: Scalar, bits: int) -> Scalar:
+    """The low `bits` bits (8, 16 or 32) extended to 64 by their sign: the kernel's `coerce_reg_to_size_sx`.
+
+    It sets the bounds without deducing more from them, as the kernel does.
+    """
+    if scalar.is_const:
+        return const(_sign_extended(scalar.value, bits))
+    ends = _extended_range(scalar.smin, scalar.smax, bits)
+    if ends is None:
+        least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        return intern_fields((0, M64, least, greatest, 0, M64, least, greatest, 0, M32))
+    least, greatest = ends
+    umin, umax = least & M64, greatest & M64
+    value, mask = _intersect_span(0, M64, umin, umax)
+    return intern_fields((value, mask, least, greatest, umin, umax, *ends_of_low(least, greatest)))
+
+
+def ends_of_low(least: int, greatest: int) -> Half:
+    """The 32-bit bounds that two ends give when each is cut to 32 bits."""
+    first, last = least & M32, greatest & M32
+    return signed32(first), signed32(last), first, last
+
+
+def sign_extend32(scalar: Scalar, bits: int) -> Scalar:
+    """The low `bits` bits (8 or 16) extended to 32 by their sign, then with zeroes: `coerce_subreg_to_size_sx`."""
+    if scalar.is_const:
+        return const(_sign_extended(scalar.value, bits) & M32)
+    ends = _extended_range(scalar.smin32, scalar.smax32, bits)
+    if ends is None:
+        least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        fields: Fields = (0, M32, S64_MIN, S64_MAX, 0, M64, least, greatest, 0, M32)
+    else:
+        smin32, smax32, umin32, umax32 = ends_of_low(*ends)
+        # The span is over the numbers as 64 bits, and only then cut.
+        value, mask = _intersect_span(0, M64, ends[0] & M64, ends[1] & M64)
+        fields = (value & M32, mask & M32, S64_MIN, S64_MAX, 0, M64, smin32, smax32, umin32, umax32)
+    return sync(zero_extend32(fields))
