@@ -21,8 +21,8 @@ class Refused(Exception):  # noqa: N818  a refusal is an answer, not an error
     """The program is refused.
 
     `message` is the deciding line as the kernel words it, empty where the kernel answers with an errno alone; `code`
-    the stable class; `insn` the slot, None where it is the whole program; `log` the lines that the kernel prints around it,
-    the message among them; `errno` the positive error number.
+    the stable class; `insn` the slot, None where it is the whole program; `log` the lines that the kernel prints
+    around it, the message among them; `errno` the positive error number.
     """
 
     def __init__(
