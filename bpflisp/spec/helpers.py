@@ -1,0 +1,320 @@
+"""Helpers: their numbers, names and prototypes, and which kernel lets which program type call them.
+
+A prototype is what the verifier checks a call against: kinds of arguments with flags, and of what comes back. It is
+that of 6.12.117, with what 6.18.44 answered differently. Reading is lazy: nothing is parsed until the first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from bpflisp.spec import kernels
+from bpflisp.spec.tabledata import numbers, prefer, table
+
+
+class ArgType(StrEnum):
+    """What the verifier wants in an argument register; the kernel's names without ARG_, flags taken off."""
+
+    ANYTHING = "ANYTHING"
+    SCALAR = "SCALAR"
+    CONST_MAP_PTR = "CONST_MAP_PTR"
+    CONST_SIZE = "CONST_SIZE"
+    CONST_SIZE_OR_ZERO = "CONST_SIZE_OR_ZERO"
+    CONST_ALLOC_SIZE_OR_ZERO = "CONST_ALLOC_SIZE_OR_ZERO"
+    PTR_TO_CTX = "PTR_TO_CTX"
+    PTR_TO_MEM = "PTR_TO_MEM"
+    PTR_TO_MAP_KEY = "PTR_TO_MAP_KEY"
+    PTR_TO_MAP_VALUE = "PTR_TO_MAP_VALUE"
+    PTR_TO_STACK = "PTR_TO_STACK"
+    PTR_TO_SPIN_LOCK = "PTR_TO_SPIN_LOCK"
+    PTR_TO_TIMER = "PTR_TO_TIMER"
+    PTR_TO_DYNPTR = "PTR_TO_DYNPTR"
+    PTR_TO_FUNC = "PTR_TO_FUNC"
+    PTR_TO_CONST_STR = "PTR_TO_CONST_STR"
+    PTR_TO_RINGBUF_MEM = "PTR_TO_RINGBUF_MEM"
+    PTR_TO_SOCK_COMMON = "PTR_TO_SOCK_COMMON"
+    PTR_TO_SOCKET = "PTR_TO_SOCKET"
+    PTR_TO_BTF_ID = "PTR_TO_BTF_ID"
+    PTR_TO_BTF_ID_SOCK_COMMON = "PTR_TO_BTF_ID_SOCK_COMMON"
+    PTR_TO_PERCPU_BTF_ID = "PTR_TO_PERCPU_BTF_ID"
+    KPTR_XCHG_DEST = "KPTR_XCHG_DEST"
+
+
+class RetType(StrEnum):
+    """What a helper leaves in r0; the kernel's names without RET_, flags taken off."""
+
+    INTEGER = "INTEGER"
+    VOID = "VOID"
+    PTR_TO_MAP_VALUE = "PTR_TO_MAP_VALUE"
+    PTR_TO_SOCKET = "PTR_TO_SOCKET"
+    PTR_TO_TCP_SOCK = "PTR_TO_TCP_SOCK"
+    PTR_TO_SOCK_COMMON = "PTR_TO_SOCK_COMMON"
+    PTR_TO_MEM = "PTR_TO_MEM"
+    PTR_TO_MEM_OR_BTF_ID = "PTR_TO_MEM_OR_BTF_ID"
+    PTR_TO_BTF_ID = "PTR_TO_BTF_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """One argument as the verifier sees it.
+
+    `flags` are the kernel's: PTR_MAYBE_NULL, MEM_RDONLY, MEM_UNINIT, MEM_WRITE, MEM_ALIGNED, MEM_FIXED_SIZE,
+    OBJ_RELEASE, DYNPTR_TYPE_LOCAL, DYNPTR_TYPE_RINGBUF. `size` is in bytes, of MEM_FIXED_SIZE, else 0. `btf` names the
+    kernel structure of a PTR_TO_BTF_ID; "" where the call itself decides it (kptr_xchg).
+    """
+
+    type: ArgType
+    flags: frozenset[str] = frozenset()
+    size: int = 0
+    btf: str = ""
+
+    @property
+    def maybe_null(self) -> bool:
+        """Whether null may be given."""
+        return "PTR_MAYBE_NULL" in self.flags
+
+    @property
+    def is_size(self) -> bool:
+        """Whether it is the length of the memory that the argument before it points to."""
+        return self.type in (ArgType.CONST_SIZE, ArgType.CONST_SIZE_OR_ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class Ret:
+    """What comes back: its kind, flags (PTR_MAYBE_NULL, MEM_RINGBUF, MEM_RDONLY, PTR_TRUSTED), a structure's name."""
+
+    type: RetType
+    flags: frozenset[str] = frozenset()
+    btf: str = ""
+
+    @property
+    def maybe_null(self) -> bool:
+        """Whether it has to be tested before use."""
+        return "PTR_MAYBE_NULL" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Proto:
+    """What one prototype of a helper wants and gives.
+
+    `pkt_access`: packet pointers may be given as memory. `might_sleep`: only where sleeping is allowed.
+    `allow_fastcall`: the JIT may keep caller-saved registers. `allowed_hook` names the kernel's further test of the
+    program (a set of hooks that may call it), "" for none.
+    """
+
+    name: str
+    args: Sequence[Arg]
+    ret: Ret
+    gpl_only: bool = False
+    pkt_access: bool = False
+    might_sleep: bool = False
+    allow_fastcall: bool = False
+    allowed_hook: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CArg:
+    """A parameter of the C prototype in uapi/linux/bpf.h: `const void *`, `key`."""
+
+    type: str
+    name: str
+
+    @property
+    def pointer(self) -> bool:
+        """Whether it is a pointer."""
+        return self.type.endswith("*")
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """One helper. `min_kernel` is the first release that has its number: "4.14"."""
+
+    id: int
+    name: str
+    c_prototype: str
+    c_ret: str
+    c_args: Sequence[CArg]
+    variadic: bool
+    min_kernel: str
+    protos: Sequence[Proto]
+
+    @property
+    def short_name(self) -> str:
+        """The name without bpf_."""
+        return self.name.removeprefix("bpf_")
+
+
+def _declared(text: str) -> CArg:
+    """`const void *key` -> its type and name."""
+    head = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+    return CArg(head.strip(), text[len(head) :])
+
+
+def _parse_prototype(text: str) -> tuple[str, tuple[CArg, ...], bool]:
+    """The C prototype's return type, parameters, and whether more may follow."""
+    head, _, rest = text.partition("(")
+    written = [part.strip() for part in rest.rstrip(")").split(",")]
+    parameters = [part for part in written if part not in ("void", "...", "")]
+    return _declared(head).type, tuple(_declared(part) for part in parameters), "..." in written
+
+
+def _proto(row: dict[str, Any]) -> Proto:
+    args = tuple(Arg(ArgType(kind), frozenset(flags), size, btf) for kind, flags, size, btf in row["args"])
+    kind, flags, btf = row["ret"]
+    ret = Ret(RetType(kind), frozenset(flags), btf)
+    gpl, packet, sleeps, fast = (bool(row.get(key)) for key in ("gpl", "pkt", "sleep", "fast"))
+    return Proto(row["name"], args, ret, gpl, packet, sleeps, fast, row.get("allowed", ""))
+
+
+def _helper(row: dict[str, Any]) -> Helper:
+    ret, args, variadic = _parse_prototype(row["c"])
+    protos = tuple(_proto(proto) for proto in row["protos"])
+    return Helper(row["id"], row["name"], row["c"], ret, args, variadic, row["min"], protos)
+
+
+@cache
+def _by_id() -> dict[int, Helper]:
+    return {row["id"]: _helper(row) for row in table("helpers")}
+
+
+@cache
+def _by_name() -> dict[str, Helper]:
+    return {helper.name: helper for helper in _by_id().values()}
+
+
+@cache
+def _uses(helper_id: int) -> dict[str, list[tuple[str, int]]]:
+    row = next(row for row in table("helpers") if row["id"] == helper_id)
+    return {prog_type: [(when, at) for when, at in rows] for prog_type, rows in row.get("uses", {}).items()}
+
+
+def all_helpers() -> Iterator[Helper]:
+    """Every helper, in the order of ids."""
+    return iter(_by_id().values())
+
+
+def by_id(helper_id: int) -> Helper | None:
+    """The helper of this number; None where no kernel of the table has one."""
+    return _by_id().get(helper_id)
+
+
+def by_name(name: str) -> Helper | None:
+    """The helper of this name, with or without bpf_; None where there is none."""
+    return _by_name().get(name) or _by_name().get(f"bpf_{name}")
+
+
+def helper_name(helper_id: int, kernel: str = "6.18") -> str:
+    """`bpf_map_lookup_elem#1`, as the kernel's log prints it; `unknown#212` for a number beyond its last."""
+    helper = by_id(helper_id)
+    known = helper is not None and helper_id < first_unknown(kernel)
+    return f"{helper.name if helper and known else 'bpf_unspec' if helper_id == 0 else 'unknown'}#{helper_id}"
+
+
+@cache
+def proto(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool = False) -> Proto:
+    """The prototype that this program type gets; KeyError where the number is no helper.
+
+    Whether it may call it at all is `allowed`'s affair: for a type that may not, any prototype is as good.
+    """
+    helper = _by_id()[helper_id]
+    for when, at in _uses(helper_id).get(prog_type, ()):
+        if when == "" or (when == "sleepable" and sleepable) or when == attach_type:
+            return helper.protos[at]
+    return helper.protos[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    prog_type: str
+    attach_type: str
+    sleepable: bool
+    helpers: frozenset[int]
+    gpl_only: frozenset[int]
+
+
+@cache
+def _sets(version: str) -> dict[str, list[_Set]]:
+    """Program type -> what was asked of it on this kernel."""
+    found: dict[str, list[_Set]] = {}
+    for prog_type, attach_type, sleepable, helpers, gpl in table("helper_sets")[version]["rows"]:
+        row = _Set(prog_type, attach_type, sleepable, numbers(helpers), numbers(gpl))
+        found.setdefault(prog_type, []).append(row)
+    return found
+
+
+@cache
+def _set(version: str, prog_type: str, attach_type: str, sleepable: bool) -> _Set | None:
+    rows = _sets(version).get(prog_type, [])
+    wanted = prefer(prog_type, attach_type)
+    alike = _alike(prog_type, wanted, {row.attach_type for row in rows})
+    order = sorted(
+        rows,
+        key=lambda row: (row.attach_type != wanted, row.attach_type != alike, row.sleepable != sleepable),
+    )
+    return order[0] if order else None
+
+
+def _alike(prog_type: str, attach_type: str, asked: set[str]) -> str | None:
+    """Of the attach types asked about, one with the same helpers on 6.18.44, where all of them were asked about."""
+    reference = {row.attach_type: row.helpers for row in _sets("6.18.44").get(prog_type, [])}
+    same = [name for name in sorted(asked) if reference.get(name) == reference.get(attach_type)]
+    return same[0] if same and attach_type in reference else None
+
+
+@cache
+def first_unknown(kernel: str) -> int:
+    """The first helper number that this kernel does not have: from it on, a call is `invalid func unknown#N`."""
+    version = kernels.parse(kernels.resolve(kernel))
+    before, after = kernels.neighbours(version, list(table("helper_sets")))
+    if before is not None and kernels.parse(before)[:2] == version[:2]:
+        return int(table("helper_sets")[before]["first_unknown"])
+    bound = int(table("helper_sets")[after or before]["first_unknown"])
+    return 1 + max(n for n, helper in _by_id().items() if n < bound and kernels.at_least(version, helper.min_kernel))
+
+
+@cache
+def _answers(kernel: str, prog_type: str, attach_type: str, sleepable: bool) -> tuple[frozenset[int], frozenset[int]]:
+    """The helpers allowed, and those of them that want the GPL.
+
+    Of a kernel that was not asked: what the one before allows, and what the one after allows as far as the helper's
+    own first release goes. A helper that a type was given later than the helper itself came is then dated too early.
+    """
+    version = kernels.parse(kernels.resolve(kernel))
+    before, after = kernels.neighbours(version, list(table("helper_sets")))
+    rows = {name: _set(name, prog_type, attach_type, sleepable) for name in (before, after) if name}
+    old, new = rows.get(before or ""), rows.get(after or "")
+    if before is not None and (before == after or kernels.parse(before)[:2] == version[:2]):
+        new = None
+    helpers = old.helpers if old else frozenset()
+    gpl = old.gpl_only if old else frozenset()
+    if new is not None:
+        known = {n for n in new.helpers if kernels.at_least(version, _by_id()[n].min_kernel)}
+        helpers, gpl = helpers | known, gpl | (new.gpl_only & known)
+    return helpers, gpl
+
+
+def allowed(kernel: str, prog_type: str, attach_type: str = "", sleepable: bool = False) -> frozenset[int]:
+    """The helpers that a program of this type may call; empty where the kernel does not have the program type."""
+    return _answers(kernel, prog_type, attach_type, sleepable)[0]
+
+
+def gpl_only(kernel: str, prog_type: str, attach_type: str = "", sleepable: bool = False) -> frozenset[int]:
+    """Of `allowed`, those that want a GPL-compatible licence."""
+    return _answers(kernel, prog_type, attach_type, sleepable)[1]
+
+
+def refusal(helper_id: int, kernel: str = "6.18") -> str:
+    """The kernel's words for a helper that this kernel lacks, or that the program's type may not call.
+
+    What decides between them is whether the number is beyond the kernel's last.
+    """
+    name = helper_name(helper_id, kernel)
+    if not 0 <= helper_id < first_unknown(kernel):
+        return f"invalid func {name}"
+    if kernels.profile(kernel).has("helper-refusal-names-type"):
+        return f"program of this type cannot use helper {name}"
+    return f"unknown func {name}"
