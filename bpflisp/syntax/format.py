@@ -1,0 +1,237 @@
+"""`format` at compile time: ~a ~s ~d ~x ~b ~o ~c ~% ~& ~~ ~{ ~} ~^ ~[ ~; ~] ~p ~* ~( ~) with their usual parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from bpflisp.syntax.forms import NIL, Character, Symbol, elements, fail, text
+
+_DIRECTIVE = re.compile(r"~((?:'.|[+-]?\d+|[vV#])?(?:,(?:'.|[+-]?\d+|[vV#])?)*)([:@]*)(.)", re.DOTALL)
+_LIMIT = 1 << 20
+
+
+class _Escape(Exception):  # noqa: N818  (no error)
+    """`~^`: no argument is left."""
+
+
+@dataclass(slots=True)
+class _Arguments:
+    items: Sequence[Any]
+    at: int = 0
+
+    def next(self) -> Any:
+        if self.at >= len(self.items):
+            raise fail("bad-format", "`format` has too few arguments")
+        self.at += 1
+        return self.items[self.at - 1]
+
+    @property
+    def left(self) -> int:
+        return len(self.items) - self.at
+
+
+@dataclass(slots=True)
+class _Output:
+    parts: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def write(self, piece: str) -> None:
+        self.size += len(piece)
+        if self.size > _LIMIT:
+            raise fail("too-big", "`format` writes more than a million characters")
+        self.parts.append(piece)
+
+
+def format_text(control: Any, args: Sequence[Any]) -> str:
+    """What `(format nil control args...)` gives."""
+    if not isinstance(control, str):
+        raise fail("bad-format", f"`format` needs a string, not `{text(control)}`")
+    output = _Output()
+    with suppress(_Escape):
+        _run(control, _Arguments(args), output)
+    return "".join(output.parts)
+
+
+def _run(control: str, args: _Arguments, output: _Output) -> None:
+    at = 0
+    while at < len(control):
+        tilde = control.find("~", at)
+        if tilde < 0:
+            output.write(control[at:])
+            return
+        output.write(control[at:tilde])
+        found = _DIRECTIVE.match(control, tilde)
+        if not found:
+            raise fail("bad-format", f"`{control}` ends in a tilde")
+        at = _directive(control, found, args, output)
+
+
+def _directive(control: str, found: re.Match[str], args: _Arguments, output: _Output) -> int:
+    """Do one directive; gives where the text goes on."""
+    name = found[3].lower()
+    params = [_parameter(piece, args) for piece in found[1].split(",")] if found[1] else []
+    if name in "{[(":
+        close = {"{": "}", "[": "]", "(": ")"}[name]
+        body, end = _enclosed(control, found.end(), name, close)
+        if name == "{":
+            _iterate(body, found[2], params, args, output)
+        elif name == "[":
+            _choose(body, found[2], args, output)
+        else:
+            output.write(_cased(body, found[2], args))
+        return end
+    if name == "\n":
+        rest = control[found.end() :]
+        return found.end() + len(rest) - len(rest.lstrip())
+    output.write(_simple(name, found[2], params, args))
+    return found.end()
+
+
+def _parameter(piece: str, args: _Arguments) -> Any:
+    if not piece:
+        return None
+    if piece in "vV":
+        value = args.next()
+        return None if value is NIL else value
+    if piece == "#":
+        return args.left
+    return piece[1] if piece[0] == "'" else int(piece)
+
+
+def _enclosed(control: str, start: int, opening: str, closing: str) -> tuple[str, int]:
+    depth, at = 1, start
+    while True:
+        found = _DIRECTIVE.search(control, at)
+        if not found:
+            raise fail("bad-format", f"`~{opening}` is never closed in `{control}`")
+        depth += (found[3] == opening) - (found[3] == closing)
+        if depth == 0:
+            return control[start : found.start()], found.end()
+        at = found.end()
+
+
+def _iterate(body: str, flags: str, params: list[Any], args: _Arguments, output: _Output) -> None:
+    items = args if "@" in flags else _Arguments(elements(args.next()))
+    most = params[0] if params and params[0] is not None else _LIMIT
+    try:
+        for _ in range(most):
+            if not items.left:
+                break
+            before = items.at
+            if ":" in flags:
+                try:
+                    _run(body, _Arguments(elements(items.next())), output)
+                except _Escape:
+                    continue
+            else:
+                _run(body, items, output)
+            if items.at == before:
+                break
+    except _Escape:
+        pass
+
+
+def _clauses(body: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for found in _DIRECTIVE.finditer(body):
+        depth += (found[3] == "[") - (found[3] == "]")
+        if found[3] == ";" and depth == 0:
+            parts.append(body[start : found.start()])
+            start = found.end()
+    return [*parts, body[start:]]
+
+
+def _choose(body: str, flags: str, args: _Arguments, output: _Output) -> None:
+    clauses = _clauses(body)
+    value = args.next()
+    if ":" in flags:
+        index = 0 if value is NIL else 1
+    elif "@" in flags:
+        index = 0 if value is not NIL else len(clauses)
+        args.at -= value is not NIL
+    else:
+        index = value if isinstance(value, int) else len(clauses)
+    if index >= len(clauses) and "~:;" in body:
+        index = len(clauses) - 1
+    if 0 <= index < len(clauses):
+        _run(clauses[index], args, output)
+
+
+def _cased(body: str, flags: str, args: _Arguments) -> str:
+    inner = _Output()
+    _run(body, args, inner)
+    written = "".join(inner.parts)
+    if flags == ":@" or flags == "@:":
+        return written.upper()
+    if ":" in flags:
+        return written.title()
+    return written.capitalize() if "@" in flags else written.lower()
+
+
+def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
+    count = params[0] if params and isinstance(params[0], int) else 1
+    match name:
+        case "%" | "&":
+            return "\n" * min(count, _LIMIT)
+        case "~":
+            return "~" * min(count, _LIMIT)
+        case "a" | "s":
+            return _padded(_shown(args.next(), name == "s"), params, left="@" in flags)
+        case "d" | "x" | "b" | "o":
+            return _number(args.next(), name, flags, params)
+        case "c":
+            value = args.next()
+            return value.char if isinstance(value, Character) else text(value)
+        case "p":
+            value = args.items[args.at - 1] if ":" in flags else args.next()
+            return "" if value == 1 else "s"
+        case "*":
+            args.at += -count if ":" in flags else count
+            return ""
+        case "^":
+            if not args.left:
+                raise _Escape
+            return ""
+        case "r":
+            return _number(args.next(), "d", flags, params[1:], base=count)
+    raise fail("bad-format", f"`~{name}` is not known in a format")
+
+
+def _shown(value: Any, readable: bool) -> str:
+    shown = text(value, _LIMIT, readable=readable)
+    return shown.upper() if isinstance(value, Symbol) else shown
+
+
+def _padded(written: str, params: list[Any], *, left: bool) -> str:
+    width = params[0] if params and isinstance(params[0], int) else 0
+    pad = params[3] if len(params) > 3 and isinstance(params[3], str) else " "
+    width = min(width, _LIMIT)
+    return written.rjust(width, pad) if left else written.ljust(width, pad)
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _digits(number: int, base: int) -> str:
+    written = ""
+    while number or not written:
+        number, digit = divmod(number, base)
+        written = _DIGITS[digit] + written
+    return written
+
+
+def _number(value: Any, name: str, flags: str, params: list[Any], base: int = 0) -> str:
+    if not isinstance(value, int):
+        return _shown(value, False)
+    base = base if 2 <= base <= 36 else {"d": 10, "x": 16, "b": 2, "o": 8}[name]
+    written = _digits(abs(value), base).upper()
+    if ":" in flags:
+        written = re.sub(r"(?<=\w)(?=(?:\w{3})+$)", ",", written)
+    sign = "-" if value < 0 else "+" if "@" in flags else ""
+    width = params[0] if params and isinstance(params[0], int) else 0
+    pad = params[1] if len(params) > 1 and isinstance(params[1], str) else " "
+    return (sign + written).rjust(min(width, _LIMIT), pad)
