@@ -180,6 +180,21 @@ def is_aligned(a: Tnum, size: int) -> bool:
     return not size or not (a[0] | a[1]) & (size - 1)
 
 
+def step(a: Tnum, number: int) -> int:
+    """The least number of `a` above `number`; the greatest of `a` where there is none."""
+    value, mask = a
+    if number >= value | mask:
+        return value | mask
+    if number < value:
+        return value
+    # Members are `value` plus a submask of `mask`, so count up in the submasks: with every bit outside `mask` filled, a
+    # carry ripples through the gaps. Below the highest bit of the distance that is no bit of `mask` the submask starts
+    # anew, so those bits are filled, too.
+    distance = number - value
+    filled = distance | (1 << (distance & ~mask).bit_length()) - 1 | ~mask
+    return value | (filled + 1) & mask
+
+
 def text(a: Tnum) -> str:
     """As the kernel's log prints it."""
     return f"({_hex(a[0])}; {_hex(a[1])})"

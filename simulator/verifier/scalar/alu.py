@@ -11,24 +11,27 @@ from typing import Final, TypeAlias
 
 from bpflisp.spec.isa import Op
 from simulator.verifier import tnum
-from simulator.verifier.scalar.bounds import Half, checked, sync, update32, update64, zero_extend32
+from simulator.verifier.scalar.bounds import Half, checked, sync, truncate, update, update32, zero_extend32
+from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     S32_MAX,
     S32_MIN,
     S64_MAX,
     S64_MIN,
+    UNBOUNDED,
     UNKNOWN,
     Fields,
     Scalar,
     const,
+    intern_fields,
     signed32,
     signed64,
 )
-from simulator.verifier.tnum import M32, M64
+from simulator.verifier.tnum import HIGH, M32, M64
 
-Rules: TypeAlias = frozenset[str]
 Transfer: TypeAlias = Callable[[Rules, Scalar, Scalar], Fields]
 
+_SINGLE: Final = "tnum-single-number"
 _NOTHING32: Final[Half] = (S32_MIN, S32_MAX, 0, M32)
 _NOTHING64: Final[Half] = (S64_MIN, S64_MAX, 0, M64)
 
@@ -123,7 +126,7 @@ def _mul(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     )
 
 
-def _bitwise(b: Scalar, bits: tnum.Tnum, whole: tuple[int, int], low: tuple[int, int]) -> Fields:
+def _bitwise(rules: Rules, b: Scalar, bits: tnum.Tnum, whole: tuple[int, int], low: tuple[int, int]) -> Fields:
     """The result of these bits and unsigned ranges; signed ranges where the unsigned one does not cross the sign."""
     value, mask = bits
     if not (mask or b.mask):
@@ -140,27 +143,27 @@ def _bitwise(b: Scalar, bits: tnum.Tnum, whole: tuple[int, int], low: tuple[int,
     smin, smax = signed64(umin), signed64(umax)
     if smin > smax:
         smin, smax = S64_MIN, S64_MAX
-    return _joined(bits, update64(value, mask, smin, smax, umin, umax), update32(value, mask, *low_half))
+    return update(bits, (smin, smax, umin, umax), low_half, _SINGLE in rules)
 
 
-def _and(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _and(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     """The least is in the bits; the greatest is the lesser of the operands' greatest."""
     bits = tnum.and_((a.value, a.mask), (b.value, b.mask))
-    return _bitwise(b, bits, (bits[0], min(a.umax, b.umax)), (bits[0] & M32, min(a.umax32, b.umax32)))
+    return _bitwise(rules, b, bits, (bits[0], min(a.umax, b.umax)), (bits[0] & M32, min(a.umax32, b.umax32)))
 
 
-def _or(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _or(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     """The greatest is in the bits; the least is the greater of the operands' least."""
     bits = tnum.or_((a.value, a.mask), (b.value, b.mask))
     most = bits[0] | bits[1]
-    return _bitwise(b, bits, (max(a.umin, b.umin), most), (max(a.umin32, b.umin32), most & M32))
+    return _bitwise(rules, b, bits, (max(a.umin, b.umin), most), (max(a.umin32, b.umin32), most & M32))
 
 
-def _xor(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _xor(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     """Both ends are in the bits."""
     bits = tnum.xor((a.value, a.mask), (b.value, b.mask))
     most = bits[0] | bits[1]
-    return _bitwise(b, bits, (bits[0], most), (bits[0] & M32, most & M32))
+    return _bitwise(rules, b, bits, (bits[0], most), (bits[0] & M32, most & M32))
 
 
 def _lsh_low(a: Scalar, least: int, greatest: int) -> Half:
@@ -173,49 +176,46 @@ def _lsh_low(a: Scalar, least: int, greatest: int) -> Half:
 def _lsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
     least, greatest = b.umin32, b.umax32
     value, mask = (a.value << least) & M32, (a.mask << least) & M32
-    return _joined((value, mask), _NOTHING64, update32(value, mask, *_lsh_low(a, least, greatest)))
+    return _joined((value, mask), _NOTHING64, update32(value, mask, _lsh_low(a, least, greatest)))
 
 
-def _lsh64(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _lsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     least, greatest = b.umin, b.umax
     smin, smax = S64_MIN, S64_MAX
     if least == greatest == 32:
         # The first half of compilers' sign extension: the low half's sign becomes the whole's.
         smin, smax = a.smin32 << 32, a.smax32 << 32
     umin, umax = (0, M64) if a.umax > 1 << (63 - greatest) else (a.umin << least, a.umax << greatest)
-    value, mask = tnum.shift_left((a.value, a.mask), least)
-    low = update32(value, mask, *_lsh_low(a, least, greatest))
-    return _joined((value, mask), update64(value, mask, smin, smax, umin, umax), low)
+    bits = tnum.shift_left((a.value, a.mask), least)
+    return update(bits, (smin, smax, umin, umax), _lsh_low(a, least, greatest), _SINGLE in rules)
 
 
 def _rsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
     least, greatest = b.umin32, b.umax32
     value, mask = (a.value & M32) >> least, (a.mask & M32) >> least
-    low = update32(value, mask, S32_MIN, S32_MAX, a.umin32 >> greatest, a.umax32 >> least)
+    low = update32(value, mask, (S32_MIN, S32_MAX, a.umin32 >> greatest, a.umax32 >> least))
     return _joined((value, mask), _NOTHING64, low)
 
 
-def _rsh64(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _rsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     """The low half takes bits from the upper one, so its range is what the bits tell."""
     least, greatest = b.umin, b.umax
-    value, mask = a.value >> least, a.mask >> least
-    whole = update64(value, mask, S64_MIN, S64_MAX, a.umin >> greatest, a.umax >> least)
-    return _joined((value, mask), whole, update32(value, mask, *_NOTHING32))
+    bits = a.value >> least, a.mask >> least
+    return update(bits, (S64_MIN, S64_MAX, a.umin >> greatest, a.umax >> least), _NOTHING32, _SINGLE in rules)
 
 
 def _arsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
     """The unsigned range is what the bits tell."""
     count = b.umin32
     value, mask = tnum.shift_right_signed((a.value & M32, a.mask & M32), count, M32)
-    low = update32(value, mask, a.smin32 >> count, a.smax32 >> count, 0, M32)
+    low = update32(value, mask, (a.smin32 >> count, a.smax32 >> count, 0, M32))
     return _joined((value, mask), _NOTHING64, low)
 
 
-def _arsh64(_: Rules, a: Scalar, b: Scalar) -> Fields:
+def _arsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     count = b.umin
-    value, mask = tnum.shift_right_signed((a.value, a.mask), count)
-    whole = update64(value, mask, a.smin >> count, a.smax >> count, 0, M64)
-    return _joined((value, mask), whole, update32(value, mask, *_NOTHING32))
+    bits = tnum.shift_right_signed((a.value, a.mask), count)
+    return update(bits, (a.smin >> count, a.smax >> count, 0, M64), _NOTHING32, _SINGLE in rules)
 
 
 _EITHER_WIDTH: Final[dict[Op, Transfer]] = {
@@ -244,9 +244,47 @@ def transfer(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> Scalar:
         if compute is None or not _is_known_count(width, b):
             return UNKNOWN
     fields = compute(rules, a, b)
-    return checked(sync(zero_extend32(fields) if width == 32 else fields))
+    return checked(sync(zero_extend32(fields) if width == 32 else fields, rules))
 
 
 def negate(rules: Rules, width: int, a: Scalar) -> Scalar:
     """What `-a` leaves known: zero minus `a`, where the kernel tracks it."""
     return transfer(rules, Op.SUB, width, const(0), a) if "neg-bounds" in rules else UNKNOWN
+
+
+def byte_swap(rules: Rules, op: Op, bits: int, a: Scalar) -> Scalar:
+    """What a change of byte order leaves known: the bits, swapped, and of shorter ones that the rest is zero."""
+    if "byte-swap-bits" not in rules:
+        return UNKNOWN
+    size = bits // 8
+    if op is not Op.TO_LE:
+        value, mask = _swapped(a.value, size), _swapped(a.mask, size)
+        # The ranges say nothing of the swapped number: only what the bits tell is kept.
+        a = intern_fields((value, mask, *UNBOUNDED))
+    return checked(sync(a.fields, rules) if size == 8 else sync(truncate(a, size, rules).fields, rules))
+
+
+def _swapped(number: int, size: int) -> int:
+    """The low `size` bytes in the other order."""
+    return int.from_bytes((number & (1 << size * 8) - 1).to_bytes(size, "little"), "big")
+
+
+def fork(rules: Rules, op: Op, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar] | None:
+    """The two numbers to go on with apart where `a` is -1 or 0 and is masked by a known number; else None.
+
+    It is how compilers turn a comparison into a mask, and two paths keep what either number leads to. The first is -1,
+    to go on with; the second 0, with which the kernel explores the same instruction again later.
+    """
+    if "fork-on-mask" not in rules or op not in (Op.AND, Op.OR) or b.mask:
+        return None
+    if a.smin == -1 and a.smax == 0:
+        return const(-1), const(0)
+    if a.smin32 == -1 and a.smax32 == 0:
+        return _with_known_low(a, M32), _with_known_low(a, 0)
+    return None
+
+
+def _with_known_low(a: Scalar, number: int) -> Scalar:
+    """`a` with its low half known; the whole's bounds stay as they were."""
+    ends = (signed32(number), signed32(number), number, number)
+    return intern_fields((a.value & HIGH | number, a.mask & HIGH, a.smin, a.smax, a.umin, a.umax, *ends))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from simulator.verifier import tnum
+from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     S32_MAX,
     S32_MIN,
@@ -31,37 +33,65 @@ _SIGN32, _SIGN64 = 1 << 31, 1 << 63
 _REST32, _REST64 = S32_MAX, S64_MAX
 
 
-def update32(value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Half:
+def update32(value: int, mask: int, low: Half) -> Half:
     """The 32-bit bounds, tightened by what the tnum's low half allows at most and at least."""
+    smin, smax, umin, umax = low
     value &= M32
     mask &= M32
     most = value | mask
-    if umin < value:
-        umin = value
-    if umax > most:
-        umax = most
     # The least signed number takes an unknown sign bit as set and all else as clear, the greatest the other way.
     least, greatest = value | (mask & _SIGN32), value | (mask & _REST32)
     if least >> 31:
         least -= 1 << 32
     if greatest >> 31:
         greatest -= 1 << 32
-    return least if least > smin else smin, greatest if greatest < smax else smax, umin, umax
+    return (
+        least if least > smin else smin,
+        greatest if greatest < smax else smax,
+        value if value > umin else umin,
+        most if most < umax else umax,
+    )
 
 
-def update64(value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Half:
+def update64(value: int, mask: int, whole: Half) -> Half:
     """The same for the 64-bit bounds and the whole tnum."""
+    smin, smax, umin, umax = whole
     most = value | mask
-    if umin < value:
-        umin = value
-    if umax > most:
-        umax = most
     least, greatest = value | (mask & _SIGN64), value | (mask & _REST64)
     if least >> 63:
         least -= 1 << 64
     if greatest >> 63:
         greatest -= 1 << 64
-    return least if least > smin else smin, greatest if greatest < smax else smax, umin, umax
+    return (
+        least if least > smin else smin,
+        greatest if greatest < smax else smax,
+        value if value > umin else umin,
+        most if most < umax else umax,
+    )
+
+
+def only_number(value: int, mask: int, umin: int, umax: int) -> int | None:
+    """The one number of the tnum that lies in the range, where there is but one."""
+    if umin == value:
+        # The number after the least differs from it in the lowest unknown bit.
+        return value if mask and value + (mask & -mask) > umax else None
+    bits = value, mask
+    after = tnum.step(bits, umin)
+    if umin & ~mask == value:
+        return umin if after > umax else None
+    # The kernel takes the tnum's greatest without asking whether it is in the range.
+    if after == value | mask or (after <= umax and tnum.step(bits, after) > umax):
+        return after
+    return None
+
+
+def update(bits: tnum.Tnum, whole: Half, low: Half, single: bool) -> Fields:
+    """The bounds of both widths, tightened by the tnum; `single` is the rule of `only_number`."""
+    value, mask = bits
+    whole = update64(value, mask, whole)
+    if single and (number := only_number(value, mask, whole[2], whole[3])) is not None:
+        return const(number).fields
+    return value, mask, *whole, *update32(value, mask, low)
 
 
 def _low_of_64(smin: int, smax: int, umin: int, umax: int, low: Half) -> Half:
@@ -132,30 +162,26 @@ def deduce64_from_32(whole: Half, low: Half) -> Half:
     return smin, smax, umin, umax
 
 
-def sync_fields(fields: Fields | list[int]) -> Fields:
+def sync_fields(fields: Fields | list[int], single: bool = True) -> Fields:
     """The bounds and the bits, each tightened by what the others imply."""
-    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
-    low = update32(value, mask, smin32, smax32, umin32, umax32)
-    whole = update64(value, mask, smin, smax, umin, umax)
+    bits, whole, low = _parts(update(*_parts(fields), single))
     for _ in range(3):
-        before = low, whole, value, mask
+        before = bits, whole, low
         low = deduce32(*_low_of_64(*whole, low))
         whole = deduce64_from_32(deduce64(*whole), low)
-        smin, smax = whole[0], whole[1]
-        if low[0] >= 0 and smin >= S32_MIN and smax <= S32_MAX:
+        if low[0] >= 0 and whole[0] >= S32_MIN and whole[1] <= S32_MAX:
             # A sign-extended 32-bit number whose low half is not negative: it is its low half.
-            smin, smax = low[0], low[1]
-            whole = smin, smax, smin & M64, smax & M64
-            value, mask = _intersect_span(value, mask, whole[2], whole[3])
-        if before == (low, whole, value, mask):
+            least, greatest = low[0], low[1]
+            whole = least, greatest, least & M64, greatest & M64
+            bits = _intersect_span(*bits, whole[2], whole[3])
+        if before == (bits, whole, low):
             break
-    value, mask = _bits_from_bounds(value, mask, whole, low)
-    return (
-        value,
-        mask,
-        *update64(value, mask, *whole),
-        *update32(value, mask, *low),
-    )
+    return update(_bits_from_bounds(*bits, whole, low), whole, low, single)
+
+
+def _parts(fields: Fields | list[int]) -> tuple[tnum.Tnum, Half, Half]:
+    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
+    return (value, mask), (smin, smax, umin, umax), (smin32, smax32, umin32, umax32)
 
 
 def _intersect_span(value: int, mask: int, low: int, high: int) -> tuple[int, int]:
@@ -172,9 +198,9 @@ def _bits_from_bounds(value: int, mask: int, whole: Half, low: Half) -> tuple[in
     return value & HIGH | low_value, mask & HIGH | low_mask
 
 
-def sync(fields: Fields | list[int]) -> Scalar:
+def sync(fields: Fields | list[int], rules: Rules) -> Scalar:
     """The scalar of these fields after the deductions."""
-    return intern_fields(sync_fields(fields))
+    return intern_fields(sync_fields(fields, "tnum-single-number" in rules))
 
 
 def is_consistent(fields: Fields) -> bool:
@@ -203,7 +229,7 @@ def zero_extend32(fields: Fields | list[int]) -> Fields:
     return value & M32, mask & M32, smin, smax, umin32, umax32, smin32, smax32, umin32, umax32
 
 
-def truncate(scalar: Scalar, size: int) -> Scalar:
+def truncate(scalar: Scalar, size: int, rules: Rules) -> Scalar:
     """The low `size` bytes (1, 2 or 4), zero-extended: the kernel's `coerce_reg_to_size`."""
     value, mask, _, _, umin, umax, *low = scalar.fields
     kept = (1 << size * 8) - 1
@@ -213,7 +239,7 @@ def truncate(scalar: Scalar, size: int) -> Scalar:
         umin, umax = 0, kept
     if size < 4:
         low = [S32_MIN, S32_MAX, 0, M32]
-    return sync([value & kept, mask & kept, umin, umax, umin, umax, *low])
+    return sync([value & kept, mask & kept, umin, umax, umin, umax, *low], rules)
 
 
 def _sign_extended(number: int, bits: int) -> int:
@@ -252,7 +278,7 @@ def ends_of_low(least: int, greatest: int) -> Half:
     return signed32(first), signed32(last), first, last
 
 
-def sign_extend32(scalar: Scalar, bits: int) -> Scalar:
+def sign_extend32(scalar: Scalar, bits: int, rules: Rules) -> Scalar:
     """The low `bits` bits (8 or 16) extended to 32 by their sign, then with zeroes: `coerce_subreg_to_size_sx`."""
     if scalar.is_const:
         return const(_sign_extended(scalar.value, bits) & M32)
@@ -265,4 +291,4 @@ def sign_extend32(scalar: Scalar, bits: int) -> Scalar:
         # The span is over the numbers as 64 bits, and only then cut.
         value, mask = _intersect_span(0, M64, ends[0] & M64, ends[1] & M64)
         fields = (value & M32, mask & M32, S64_MIN, S64_MAX, 0, M64, smin32, smax32, umin32, umax32)
-    return sync(zero_extend32(fields))
+    return sync(zero_extend32(fields), rules)

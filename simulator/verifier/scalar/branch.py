@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from bpflisp.spec.isa import Op
 from simulator.verifier import tnum
 from simulator.verifier.scalar.bounds import checked, sync
+from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     MASK,
     SMAX,
@@ -216,13 +217,13 @@ def _assume(op: Op | str, width: int, a: list[int], b: list[int]) -> None:
         _assume_ordered(Op(op), width, a, b)
 
 
-def assume(op: Op | str, width: int, a: Scalar, b: Scalar) -> Refined:
+def assume(rules: Rules, op: Op | str, width: int, a: Scalar, b: Scalar) -> Refined:
     """Both operands where `a op b` holds."""
     fields_a, fields_b = list(a.fields), list(b.fields)
     _assume(op, width, fields_a, fields_b)
-    return checked(sync(fields_a)), checked(sync(fields_b))
+    return checked(sync(fields_a, rules)), checked(sync(fields_b, rules))
 
 
-def refine(op: Op, width: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+def refine(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """(a, b) where the branch is taken, then (a, b) where it is not."""
-    return (*assume(op, width, a, b), *assume(OPPOSITE[op], width, a, b))
+    return (*assume(rules, op, width, a, b), *assume(rules, OPPOSITE[op], width, a, b))

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from bpflisp.spec.isa import Op
-from simulator.verifier.scalar import alu, bounds, branch
+from simulator.verifier.scalar import alu, branch
+from simulator.verifier.scalar.bounds import checked, sign_extend32, sign_extend64, sync, truncate, zero_extend32
+from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import UNKNOWN, Scalar, const
 
 K = TypeVar("K")
@@ -36,7 +38,7 @@ class Domain:
     `domain.alu_memo(Op.ADD, 64)[a, b]`.
     """
 
-    def __init__(self, rules: frozenset[str]) -> None:
+    def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self._alu: dict[tuple[Op, int], Memo[Pair, Scalar]] = {}
         self._taken: dict[tuple[Op, int], Memo[Pair, bool | None]] = {}
@@ -62,7 +64,8 @@ class Domain:
         """(a, b) -> a and b where the branch is taken, a and b where it is not."""
         memo = self._refine.get((op, width))
         if memo is None:
-            memo = self._refine[op, width] = Memo(lambda pair: branch.refine(op, width, *pair))
+            rules = self.rules
+            memo = self._refine[op, width] = Memo(lambda pair: branch.refine(rules, op, width, *pair))
         return memo
 
     def _unary_memo(
@@ -76,6 +79,13 @@ class Domain:
     def alu(self, op: Op, width: int, a: Scalar, b: Scalar) -> Scalar:
         """What `a op b` leaves known of the register."""
         return self.alu_memo(op, width)[a, b]
+
+    def fork(self, op: Op, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar] | None:
+        """The number to go on with and the one to explore the same instruction with later; None where `a` stays one.
+
+        To be asked before an `AND` or `OR` of either width with an operand `b` of known bits; see `alu.fork`.
+        """
+        return alu.fork(self.rules, op, a, b)
 
     def add_const(self, a: Scalar, delta: int) -> Scalar:
         """What `a + delta` leaves known, 64 bits wide."""
@@ -91,13 +101,15 @@ class Domain:
 
     def mov32(self, a: Scalar) -> Scalar:
         """The low 32 bits, zero-extended, by a 32-bit move."""
-        memo = self._unary_memo("mov32", 32, 32, lambda x: bounds.checked(bounds.sync(bounds.zero_extend32(x.fields))))
-        return memo[a]
+        rules = self.rules
+        return self._unary_memo("mov32", 32, 32, lambda x: checked(sync(zero_extend32(x.fields), rules)))[a]
 
     def sext(self, a: Scalar, bits: int, width: int) -> Scalar:
         """The low `bits` bits, sign-extended to `width`: MOVSX and signed loads."""
-        extend = bounds.sign_extend64 if width == 64 else bounds.sign_extend32
-        return self._unary_memo("sext", bits, width, lambda x: bounds.checked(extend(x, bits)))[a]
+        rules = self.rules
+        if width == 64:
+            return self._unary_memo("sext", bits, width, lambda x: checked(sign_extend64(x, bits)))[a]
+        return self._unary_memo("sext", bits, width, lambda x: checked(sign_extend32(x, bits, rules)))[a]
 
     def neg(self, width: int, a: Scalar) -> Scalar:
         """What `-a` leaves known."""
@@ -105,14 +117,16 @@ class Domain:
         return self._unary_memo("neg", 0, width, lambda x: alu.negate(rules, width, x))[a]
 
     def byte_swap(self, op: Op, bits: int, a: Scalar) -> Scalar:
-        """What a change of byte order of the low `bits` bits leaves known: nothing, whatever the operand."""
-        return UNKNOWN
+        """What a change of byte order of the low `bits` bits, by `TO_LE`, `TO_BE` or `SWAP`, leaves known."""
+        rules = self.rules
+        return self._unary_memo(op, bits, 64, lambda x: alu.byte_swap(rules, op, bits, x))[a]
 
     def zext_to_size(self, a: Scalar, size: int) -> Scalar:
         """The low `size` bytes, zero-extended, after a narrow load; all 8 change nothing."""
         if size == 8:
             return a
-        return self._unary_memo("zext", size, 64, lambda x: bounds.truncate(x, size))[a]
+        rules = self.rules
+        return self._unary_memo("zext", size, 64, lambda x: truncate(x, size, rules))[a]
 
     def load_result(self, size: int, signed: bool = False) -> Scalar:
         """What a load of `size` unknown bytes leaves known."""
@@ -137,4 +151,4 @@ class Domain:
         given = (smin, smax, umin, umax, smin32, smax32, umin32, umax32)
         kept = a.fields[2:]
         new = [old if bound is None else bound for bound, old in zip(given, kept, strict=True)]
-        return bounds.checked(bounds.sync([a.value, a.mask, *new]))
+        return checked(sync([a.value, a.mask, *new], self.rules))

@@ -7,7 +7,10 @@ them back, so a rule's kernel is the first line whose kernels, kept up to date, 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
+
+Rules: TypeAlias = frozenset[str]
+"""The names of the rules that hold."""
 
 SINCE: Final = MappingProxyType(
     {
@@ -15,11 +18,14 @@ SINCE: Final = MappingProxyType(
         "mul-union": (6, 18),
         "add-sub-both-overflow": (6, 17),
         "neg-bounds": (6, 17),
+        "byte-swap-bits": (6, 18),
+        "fork-on-mask": (6, 12),
+        "tnum-single-number": (6, 18),
     }
 )
 """Rule -> the first kernel (major, minor) that has it."""
 
 
-def rules_of(version: tuple[int, int]) -> frozenset[str]:
+def rules_of(version: tuple[int, int]) -> Rules:
     """The names of the rules that a kernel has."""
     return frozenset(name for name, first in SINCE.items() if first <= version)
