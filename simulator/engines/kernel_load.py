@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.spec import maps as map_types
+from bpflisp.spec import programs
 from bpflisp.spec.btf import Btf, BtfKind, read_btf
 from bpflisp.spec.insn import SLOT_SIZE, Insn
 from bpflisp.spec.isa import (
@@ -30,7 +32,6 @@ from bpflisp.spec.isa import (
 )
 from simulator.engines import bpf_syscall
 from simulator.engines.bpf_syscall import Handle, MapRequest, ProgramRequest
-from simulator.engines.kernel_numbers import attach_type, map_type, program_type
 
 if TYPE_CHECKING:
     from simulator.program import MapDef, Program
@@ -100,6 +101,30 @@ class Resources:
         return self.btf[data].fd
 
 
+def _map_type(name: str) -> int:
+    found = map_types.by_name(name)
+    if found is None:
+        raise NotInKernelError(f"map type {name!r} is none that is known")
+    return found.number
+
+
+def _program_type(name: str) -> int:
+    found = programs.by_name(name)
+    if found is None:
+        raise NotInKernelError(f"program type {name!r} is none that is known")
+    return found.number
+
+
+def _attach_type(name: str) -> int:
+    """The number of an attach type; digits are a number already: the member of a struct_ops type."""
+    if name.isdigit():
+        return int(name)
+    try:
+        return programs.attach_number(name)
+    except KeyError:
+        raise NotInKernelError(f"attach type {name!r} is none that is known") from None
+
+
 def create_map(definition: MapDef, kit: Resources) -> Handle:
     """Creates a map, with its first contents, frozen where it is. Raises BpfError."""
     inner_fd = 0
@@ -109,7 +134,7 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
     if definition.btf is not None and (definition.btf_key or definition.btf_value):
         btf_fd = kit.btf_fd(definition.btf.data)
     request = MapRequest(
-        type=map_type(definition.type),
+        type=_map_type(definition.type),
         key_size=definition.key_size,
         value_size=definition.value_size,
         max_entries=definition.max_entries,
@@ -234,12 +259,12 @@ def program_request(program: Program, kit: Resources, *, lenient: bool = False) 
             kit.maps[index] = create_map(program.maps[index], kit)
     descriptors = {index: handle.fd for index, handle in kit.maps.items()}
     request = ProgramRequest(
-        type=program_type(program.type),
+        type=_program_type(program.type),
         insns=kernel_insns(program, descriptors, lenient=lenient),
         license=program.license,
         name=program.name,
         flags=program.flags,
-        attach_type=attach_type(program.attach_type),
+        attach_type=_attach_type(program.attach_type),
         attach_btf_id=attach_btf_id(program),
     )
     return _with_debug_info(request, program, kit)
