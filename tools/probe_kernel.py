@@ -68,29 +68,6 @@ _PLAIN = [
     "lirc_mode2",
 ]
 
-
-def _with_attach_types(prog_type: str, *attach_types: str) -> list[Shape]:
-    return [Shape(prog_type, attach_type) for attach_type in attach_types]
-
-
-_PLAIN = [
-    "socket_filter",
-    "kprobe",
-    "sched_cls",
-    "sched_act",
-    "tracepoint",
-    "xdp",
-    "perf_event",
-    "lwt_in",
-    "lwt_out",
-    "lwt_xmit",
-    "lwt_seg6local",
-    "sk_skb",
-    "raw_tracepoint",
-    "raw_tracepoint_writable",
-    "sk_reuseport",
-    "lirc_mode2",
-]
 _SOCK_ADDR = [
     *(f"cgroup_inet{ip}_{hook}" for hook in ("bind", "connect", "getpeername", "getsockname") for ip in (4, 6)),
     *(f"cgroup_udp{ip}_{hook}" for hook in ("sendmsg", "recvmsg") for ip in (4, 6)),

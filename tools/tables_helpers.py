@@ -55,6 +55,32 @@ _COMPOSITES = {
 }
 
 
+# Prototypes of 6.12.117 whose memory arguments got the flags that they lacked, by one fix of 2026: 6.18.44 has it (it
+# refuses to write a read-only map through each of those with MEM_WRITE). (prototype, argument from 0) -> flag.
+_FLAGS_SINCE_FIXED = {
+    ("bpf_d_path_proto", 1): "MEM_WRITE",
+    ("bpf_get_stack_proto_raw_tp", 1): "MEM_WRITE",
+    ("bpf_read_branch_records_proto", 1): "MEM_WRITE",
+    ("bpf_skb_fib_lookup_proto", 1): "MEM_WRITE",
+    ("bpf_xdp_fib_lookup_proto", 1): "MEM_WRITE",
+    ("bpf_snprintf_proto", 0): "MEM_WRITE",
+    ("bpf_snprintf_btf_proto", 0): "MEM_WRITE",
+    ("bpf_sysctl_get_name_proto", 1): "MEM_WRITE",
+    ("bpf_kallsyms_lookup_name_proto", 0): "MEM_RDONLY",
+    ("bpf_tcp_raw_gen_syncookie_ipv4_proto", 0): "MEM_RDONLY",
+    ("bpf_tcp_raw_gen_syncookie_ipv4_proto", 1): "MEM_RDONLY",
+    ("bpf_tcp_raw_gen_syncookie_ipv6_proto", 0): "MEM_RDONLY",
+    ("bpf_tcp_raw_gen_syncookie_ipv6_proto", 1): "MEM_RDONLY",
+    ("bpf_tcp_raw_check_syncookie_ipv4_proto", 0): "MEM_RDONLY",
+    ("bpf_tcp_raw_check_syncookie_ipv4_proto", 1): "MEM_RDONLY",
+    ("bpf_tcp_raw_check_syncookie_ipv6_proto", 0): "MEM_RDONLY",
+    ("bpf_tcp_raw_check_syncookie_ipv6_proto", 1): "MEM_RDONLY",
+}
+
+# Helpers that later kernels give to every program type, in the form that the types without one of their own get.
+_ELSEWHERE = {"bpf_get_cgroup_classid": "bpf_get_cgroup_classid_curr_proto"}
+
+
 def _split(written: str) -> tuple[str, list[str]]:
     """`ARG_PTR_TO_MEM_OR_NULL | MEM_RDONLY` -> the base type and its flags, in order."""
     head, *flags = written.split(" | ")
@@ -66,8 +92,11 @@ def _split(written: str) -> tuple[str, list[str]]:
     return head, sorted(set(flags))
 
 
-def _argument(arg: dict[str, Any]) -> list[Any]:
+def _argument(proto: str, at: int, arg: dict[str, Any]) -> list[Any]:
     base, flags = _split(arg["type"])
+    if (proto, at) in _FLAGS_SINCE_FIXED:
+        added = _FLAGS_SINCE_FIXED[proto, at]
+        flags = sorted({*flags, added} - ({"MEM_RDONLY"} if added == "MEM_WRITE" else set()))
     size = _SIZES[arg["size"]] if "size" in arg else 0
     return [base.removeprefix("ARG_"), flags, size, _BTF_SYMBOLS[arg["btf_id"]] if "btf_id" in arg else ""]
 
@@ -76,7 +105,7 @@ def _proto(proto: dict[str, Any]) -> dict[str, Any]:
     base, flags = _split(proto["ret_type"])
     row: dict[str, Any] = {"name": proto["proto"].removesuffix("_proto")}
     row["ret"] = [base.removeprefix("RET_"), flags, _BTF_SYMBOLS[proto.get("ret_btf_id", "BPF_PTR_POISON")]]
-    row["args"] = [_argument(arg) for arg in proto["args"]]
+    row["args"] = [_argument(proto["proto"], at, arg) for at, arg in enumerate(proto["args"])]
     for short, key in (
         ("gpl", "gpl_only"),
         ("pkt", "pkt_access"),
@@ -117,6 +146,8 @@ def _uses(helper: dict[str, Any]) -> dict[str, list[list[Any]]]:
                 rows.append([_condition(entry["when"]), index[entry["proto"]]])
         kept = uses.setdefault(prog_type, [])
         kept += [row for row in rows if row[0] not in {known[0] for known in kept}]
+    if helper["name"] in _ELSEWHERE:
+        uses["*"] = [["", index[_ELSEWHERE[helper["name"]]]]]
     return {prog_type: sorted(rows, key=lambda row: row[0] == "") for prog_type, rows in uses.items()}
 
 

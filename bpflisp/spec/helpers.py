@@ -221,7 +221,8 @@ def proto(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool
     Whether it may call it at all is `allowed`'s affair: for a type that may not, any prototype is as good.
     """
     helper = _by_id()[helper_id]
-    for when, at in _uses(helper_id).get(prog_type, ()):
+    uses = _uses(helper_id)
+    for when, at in uses.get(prog_type) or uses.get("*") or []:
         if when == "" or (when == "sleepable" and sleepable) or when == attach_type:
             return helper.protos[at]
     return helper.protos[0]
