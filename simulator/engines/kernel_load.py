@@ -158,10 +158,10 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
 
 
 def maps_named(program: Program) -> list[int]:
-    """The indices of the maps that instructions of the program name, in ascending order."""
+    """The indices of the maps that instructions of the program name, in ascending order; not of places kept empty."""
     loads = (insn for insn in program.code if insn and insn.opcode == LD_IMM64_OPCODE)
     named = {insn.imm for insn in loads if insn.src in _BY_DESCRIPTOR}
-    return sorted(index for index in named if 0 <= index < len(program.maps))
+    return sorted(index for index in named if 0 <= index < len(program.maps) and program.maps[index].type)
 
 
 def kernel_insns(program: Program, descriptors: Mapping[int, int], *, lenient: bool = False) -> bytes:
