@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bpflisp.spec.btf import HEADER, INT_CHAR, INT_SIGNED, MAGIC, VERSION, BtfKind
+from bpflisp.spec.btf import HEADER, INT_BOOL, INT_CHAR, INT_SIGNED, MAGIC, VERSION, BtfKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """An integer of `size` bytes; `encoding` is 0 or an or of INT_SIGNED, INT_CHAR, INT_BOOL."""
+    """An integer of `size` bytes; `encoding` is 0 or one of INT_SIGNED, INT_CHAR, INT_BOOL: the kernel takes no two."""
 
     name: str
     size: int
     encoding: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoding not in (0, INT_SIGNED, INT_CHAR, INT_BOOL):
+            raise ValueError(f"integer {self.name!r} has encoding {self.encoding}: at most one of signed, char, bool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ CType = Void | Int | Pointer | Array | Struct | Forward | Enum | Typedef | Quali
 
 U8, U16, U32, U64 = (Int(f"u{size * 8}", size) for size in (1, 2, 4, 8))
 S8, S16, S32, S64 = (Int(f"s{size * 8}", size, INT_SIGNED) for size in (1, 2, 4, 8))
-INT, CHAR = Int("int", 4, INT_SIGNED), Int("char", 1, INT_SIGNED | INT_CHAR)
+INT, CHAR = Int("int", 4, INT_SIGNED), Int("char", 1, INT_SIGNED)
 
 _QUALIFIERS = {"const": BtfKind.CONST, "volatile": BtfKind.VOLATILE, "restrict": BtfKind.RESTRICT}
 
@@ -212,6 +216,15 @@ class BtfBuilder:
         """A struct without a name, never shared: (name, type id, bit offset) a member. Map definitions are these."""
         tail = [word for name, type_id, offset in members for word in (self.string(name), type_id, offset)]
         return self._append(_Record(0, BtfKind.STRUCT, len(members), size, tail=tail))
+
+    def pointer(self, target: int) -> int:
+        """A pointer to a type that is known by its id."""
+        return self._append(_Record(0, BtfKind.PTR, 0, target))
+
+    def array(self, element: int, count: int) -> int:
+        """An array of a type that is known by its id."""
+        index = self.add(Int("__ARRAY_SIZE_TYPE__", 4))
+        return self._append(_Record(0, BtfKind.ARRAY, tail=[element, index, count]))
 
     def to_bytes(self) -> bytes:
         """The whole section."""
