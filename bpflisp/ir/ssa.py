@@ -382,6 +382,15 @@ class Module:
     maps: list[str] = field(default_factory=list)
 
 
+BINARY_OPS = (
+    *(Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MOD, Op.SDIV, Op.SMOD),
+    *(Op.AND, Op.OR, Op.XOR, Op.LSH, Op.RSH, Op.ARSH),
+)
+"""The operations that a `Binary` may have."""
+
+COMPARE_OPS = (Op.EQ, Op.NE, Op.GT, Op.GE, Op.LT, Op.LE, Op.SET, Op.SGT, Op.SGE, Op.SLT, Op.SLE)
+"""The operations that a `Compare` or a `Branch` may have."""
+
 NO_RESULT = (Store, ContextStore, Zero, Terminator)
 
 
