@@ -1,0 +1,268 @@
+"""Everything of the verifier that is not the exploration of paths: what comes before it, and what comes after.
+
+`prepare` runs the checks from BPF_PROG_LOAD up to the first instruction of the first path, in the kernel's order, and
+gives the explorer what it asks for at each slot. `finish` runs what the kernel does once every path was accepted.
+
+Invariant: a Layout is never changed once made. Lists are indexed by slot unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from simulator.verifier import btfinfo, cfg
+from simulator.verifier.attach import check_attach_target
+from simulator.verifier.callfacts import THROW, calls_of
+from simulator.verifier.cfg import CallFacts, Marks
+from simulator.verifier.fastcall import Fastcalls, find_fastcalls
+from simulator.verifier.live_registers import live_registers
+from simulator.verifier.liveness import StackLiveness
+from simulator.verifier.loadattr import check_attributes, effective_attach_type
+from simulator.verifier.refusal import Refused
+from simulator.verifier.resolve import Loaded, Resolver
+from simulator.verifier.slots import Slots
+from simulator.verifier.stackdepth import Frames, StackCheck, may_have_private_stack
+
+if TYPE_CHECKING:
+    from bpflisp.spec.btf import Btf
+    from bpflisp.spec.insn import Insn
+    from bpflisp.spec.kernels import Profile
+    from simulator.program import Program
+
+MAX_KFUNCS: Final = 256
+
+_E2BIG, _EACCES = 7, 13
+
+_GPL_LICENSES: Final = frozenset(
+    {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subprogram:
+    """One function of the program: slots `start` up to `end`, excluded.
+
+    `name` is "" and `type_id` (of its BTF FUNC) 0 without func_info. A global function is verified on its own and its
+    callers see its signature alone. `changes_packet` and `might_sleep` say what it or what it calls may do.
+    """
+
+    number: int
+    start: int
+    end: int
+    name: str = ""
+    type_id: int = 0
+    is_global: bool = False
+    is_exception_callback: bool = False
+    has_tail_call: bool = False
+    has_packet_load: bool = False
+    changes_packet: bool = False
+    might_sleep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the explorer asks for.
+
+    `subprogram_of` the number of the function of a slot; `prune_point` that states are compared there; `jump_point`
+    that the history of jumps notes it; `force_checkpoint` that a state is always kept there; `calls_callback` that the
+    call runs a function of the program; `jump_target` that some jump leads there; `loop` the number of the strongly
+    connected component, 0 for none; `live_registers` the mask of registers that may be read from there on (bit n for
+    rn); `loaded` the meaning of each 64-bit load by slot; `calls` the facts of helper and kfunc calls that are
+    allowed; `maps` the indices of the maps used, in the order of first use; `orders` each function's slots in
+    postorder.
+    """
+
+    program: Program
+    profile: Profile
+    code: Sequence[Insn | None]
+    slots: Slots
+    attach_type: str
+    gpl: bool
+    subprograms: Sequence[Subprogram]
+    subprogram_of: Sequence[int]
+    prune_point: Sequence[bool]
+    jump_point: Sequence[bool]
+    jump_target: Sequence[bool]
+    force_checkpoint: Sequence[bool]
+    calls_callback: Sequence[bool]
+    loop: Sequence[int]
+    live_registers: Sequence[int]
+    orders: Sequence[Sequence[int]]
+    loaded: Mapping[int, Loaded]
+    calls: Mapping[int, CallFacts]
+    kfuncs: Mapping[int, str]
+    maps: Sequence[int]
+    fastcalls: Fastcalls
+    exception_callback: int = -1
+
+    def subprogram_at(self, slot: int) -> Subprogram | None:
+        """The function that starts at a slot."""
+        found = self.subprograms[self.subprogram_of[slot]]
+        return found if found.start == slot else None
+
+    def stack_liveness(self) -> StackLiveness:
+        """A fresh analysis of live stack slots for one exploration."""
+        starts = [one.start for one in self.subprograms]
+        return StackLiveness(self.slots, starts, self.orders, self.subprogram_of, self.calls_callback)
+
+
+def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -> Layout:
+    """All that comes before the exploration. Raises Refused in the kernel's words, or Unsupported."""
+    check_attributes(program, profile)
+    slots = Slots.of(program.insns)
+    btfinfo.check_functions_early(program)
+    starts = _function_starts(program, slots)
+    exception_callback = btfinfo.exception_callback(program)
+    if exception_callback:
+        cfg.add_function(starts, exception_callback, len(slots))
+    functions = cfg.functions_of(starts, slots)
+    cfg.check_functions(functions, slots)
+    if program.func_info:
+        btfinfo.check_functions(program, functions)
+    else:
+        btfinfo.check_abnormal_returns(functions)
+    btfinfo.check_lines(program, functions, slots)
+    resolver = Resolver(program, slots, profile, kernel_btf)
+    loaded = resolver.run()
+    function_of = [number for number, one in enumerate(functions) for _ in range(one.start, one.end)]
+    calls_at = calls_of(program, slots, profile)
+    marks = cfg.Walk(slots, functions, function_of, calls_at).run(exception_callback)
+    orders = cfg.postorder_of(functions, slots)
+    check_attach_target(program, profile, kernel_btf)
+    loops = cfg.loops_of(slots, marks.calls_callback)
+    subprograms = _subprograms(program, functions, exception_callback)
+    found = {at: calls_at(at) for at in range(len(slots)) if slots.is_helper_call(at) or slots.is_kfunc_call(at)}
+    return Layout(
+        program=program,
+        profile=profile,
+        code=program.code,
+        slots=slots,
+        attach_type=effective_attach_type(program),
+        gpl=program.license in _GPL_LICENSES,
+        subprograms=subprograms,
+        subprogram_of=function_of,
+        **_columns(marks),
+        loop=loops,
+        live_registers=live_registers(slots, orders, calls_at),
+        orders=orders,
+        loaded=loaded,
+        calls={at: facts for at, facts in found.items() if facts is not None},
+        kfuncs=program.kfuncs,
+        maps=tuple(resolver.used),
+        fastcalls=find_fastcalls(functions, slots, calls_at, marks.jump_target),
+        exception_callback=function_of[exception_callback] if exception_callback else -1,
+    )
+
+
+def _columns(marks: Marks) -> dict[str, Sequence[bool]]:
+    return {name: getattr(marks, name) for name in Marks.__slots__}
+
+
+def _function_starts(program: Program, slots: Slots) -> list[int]:
+    """Where functions start: slot 0, and what calls and callback loads lead to. Checks the kernel functions called."""
+    starts = [0]
+    kfuncs: set[str] = set()
+    for at in range(len(slots)):
+        if slots.is_function_load(at) or slots.is_subprogram_call(at):
+            cfg.add_function(starts, at + slots.imm[at] + 1, len(slots))
+        elif slots.is_kfunc_call(at) and (at in program.kfuncs or slots.imm[at] or slots.off[at]):
+            _add_kfunc(program, at, kfuncs)
+    return starts
+
+
+def _add_kfunc(program: Program, at: int, seen: set[str]) -> None:
+    if program.license not in _GPL_LICENSES:
+        raise Refused("cannot call kernel function from non-GPL compatible program", insn=at)
+    seen.add(program.kfuncs.get(at, f"#{at}"))
+    if len(seen) > MAX_KFUNCS:
+        raise Refused("too many different kernel function calls", insn=at, errno=_E2BIG)
+
+
+def _subprograms(program: Program, functions: Sequence[cfg.Function], callback: int) -> tuple[Subprogram, ...]:
+    made = []
+    for number, one in enumerate(functions):
+        info = program.func_info[number] if program.func_info else None
+        btf = program.btf
+        made.append(
+            Subprogram(
+                number=number,
+                start=one.start,
+                end=one.end,
+                name=btf.type(info.type_id).name if btf is not None and info is not None else "",
+                type_id=info.type_id if info is not None else 0,
+                is_global=btf is not None and info is not None and btfinfo.is_global(btf, info),
+                is_exception_callback=bool(callback) and one.start == callback,
+                has_tail_call=one.has_tail_call,
+                has_packet_load=one.has_packet_load,
+                changes_packet=one.changes_packet,
+                might_sleep=one.might_sleep,
+            )
+        )
+    return tuple(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What the explorer found out that the closing checks need.
+
+    `stack_depth` by function: the lowest offset accessed, as a positive number, a multiple of 8. `callbacks` and
+    `async_callbacks` are the functions that were used as such, by number; `broken_fastcalls` those whose spill slots
+    were used outside of fastcall patterns; `seen` by slot: some path went through.
+    """
+
+    stack_depth: Sequence[int]
+    seen: Sequence[bool]
+    callbacks: frozenset[int] = frozenset()
+    async_callbacks: frozenset[int] = frozenset()
+    broken_fastcalls: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`stack_depth` by function, without the spills that the kernel takes out."""
+
+    stack_depth: Sequence[int] = field(default=())
+
+
+def finish(layout: Layout, explored: Explored) -> Finished:
+    """What comes after the exploration: stack sizes of call chains, calls that should be gone. Raises Refused."""
+    depth = _depth_without_spills(layout, explored)
+    subprograms = layout.subprograms
+    exceptional = {one.number for one in subprograms if one.is_exception_callback}
+    frames = Frames(
+        starts=[one.start for one in subprograms],
+        ends=[one.end for one in subprograms],
+        depth=depth,
+        has_tail_call=[one.has_tail_call for one in subprograms],
+        has_packet_load=[one.has_packet_load for one in subprograms],
+        is_callback=[one.number in explored.callbacks | exceptional for one in subprograms],
+        is_async_callback=[one.number in explored.async_callbacks | exceptional for one in subprograms],
+        is_exception_callback=[one.is_exception_callback for one in subprograms],
+    )
+    throws = frozenset(at for at, name in layout.kfuncs.items() if name == THROW)
+    private = layout.profile.has("private-stack") and may_have_private_stack(layout.program.type, layout.attach_type)
+    StackCheck(layout.slots, frames, throws, private).run()
+    _check_kfuncs_known(layout, explored)
+    return Finished(depth)
+
+
+def _depth_without_spills(layout: Layout, explored: Explored) -> list[int]:
+    """The stack of each function once the kernel took the spills of inlined calls out."""
+    depth = list(explored.stack_depth)
+    fastcalls = layout.fastcalls
+    for one in layout.subprograms:
+        removed = any(one.start <= call < one.end for call in fastcalls.removable)
+        if removed and not fastcalls.keep_stack[one.number] and one.number not in explored.broken_fastcalls:
+            depth[one.number] = -fastcalls.stack_off[one.number]
+    return depth
+
+
+def _check_kfuncs_known(layout: Layout, explored: Explored) -> None:
+    """A weak kernel function that this kernel lacks may be called in dead code alone."""
+    slots = layout.slots
+    for at in range(len(slots)):
+        unknown = slots.is_kfunc_call(at) and at not in layout.kfuncs and not slots.imm[at]
+        if unknown and explored.seen[at]:
+            raise Refused("invalid kernel function call not eliminated in verifier pass", insn=at)
