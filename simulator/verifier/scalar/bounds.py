@@ -20,6 +20,7 @@ from simulator.verifier.scalar.value import (
     Fields,
     Scalar,
     const,
+    emptied_with_interned,
     intern_fields,
     signed32,
     signed64,
@@ -73,8 +74,9 @@ def update64(value: int, mask: int, whole: Half) -> Half:
 def only_number(value: int, mask: int, umin: int, umax: int) -> int | None:
     """The one number of the tnum that lies in the range, where there is but one."""
     if umin == value:
-        # The number after the least differs from it in the lowest unknown bit.
-        return value if mask and value + (mask & -mask) > umax else None
+        # The number after the least differs from it in the lowest unknown bit. Without such a bit the range is empty
+        # where this holds, and the kernel makes it the tnum's number.
+        return value if value + (mask & -mask) > umax else None
     bits = value, mask
     after = tnum.step(bits, umin)
     if umin & ~mask == value:
@@ -94,81 +96,89 @@ def update(bits: tnum.Tnum, whole: Half, low: Half, single: bool) -> Fields:
     return value, mask, *whole, *update32(value, mask, low)
 
 
-def _low_of_64(smin: int, smax: int, umin: int, umax: int, low: Half) -> Half:
+def _low_of_64(whole: Half, low: Half) -> Half:
     """The 32-bit bounds, tightened by the 64-bit ones where the upper half is the same all through, or steps once."""
-    smin32, smax32, umin32, umax32 = low
-    low_min, low_max = umin & M32, umax & M32
+    smin, smax, umin, umax = whole
     if umin >> 32 == umax >> 32:
-        umin32, umax32 = max(umin32, low_min), min(umax32, low_max)
-        if signed32(low_min) <= signed32(low_max):
-            smin32, smax32 = max(smin32, signed32(low_min)), min(smax32, signed32(low_max))
-    signed_min, signed_max = smin & M32, smax & M32
+        low = _within_unsigned(_within_signed(low, umin & M32, umax & M32), umin & M32, umax & M32)
     if smin >> 32 == smax >> 32:
-        if signed_min <= signed_max:
-            umin32, umax32 = max(umin32, signed_min), min(umax32, signed_max)
-        if signed32(signed_min) <= signed32(signed_max):
-            smin32, smax32 = max(smin32, signed32(signed_min)), min(smax32, signed32(signed_max))
+        low = _within_unsigned(_within_signed(low, smin & M32, smax & M32), smin & M32, smax & M32)
     # From ...ffffffff'80000000 up over the step to ...00000000'7fffffff the low half is a signed range.
-    if ((umin >> 32) + 1) & M32 == umax >> 32 and low_min >> 31 and not low_max >> 31:
-        smin32, smax32 = max(smin32, signed32(low_min)), min(smax32, low_max)
-    if ((smin >> 32) + 1) & M32 == (smax >> 32) & M32 and signed_min >> 31 and not signed_max >> 31:
-        smin32, smax32 = max(smin32, signed32(signed_min)), min(smax32, signed_max)
-    return smin32, smax32, umin32, umax32
+    if ((umin >> 32) + 1) & M32 == umax >> 32 and umin & _SIGN32 and not umax & _SIGN32:
+        low = _within_signed(low, umin & M32, umax & M32)
+    if ((smin >> 32) + 1) & M32 == (smax >> 32) & M32 and smin & _SIGN32 and not smax & _SIGN32:
+        low = _within_signed(low, smin & M32, smax & M32)
+    return low
 
 
-def deduce32(smin: int, smax: int, umin: int, umax: int) -> Half:
-    """Signed and unsigned 32-bit bounds, each tightened by the other."""
-    if signed32(umin) <= signed32(umax):
-        smin, smax = max(smin, signed32(umin)), min(smax, signed32(umax))
-    first, last = smin & M32, smax & M32
+def _within_signed(low: Half, first: int, last: int) -> Half:
+    """The 32-bit bounds, within two ends where these, read as signed, are a range."""
+    smin, smax, umin, umax = low
+    first, last = signed32(first), signed32(last)
+    if first > last:
+        return low
+    return first if first > smin else smin, last if last < smax else smax, umin, umax
+
+
+def _within_unsigned(low: Half, first: int, last: int) -> Half:
+    """The 32-bit bounds, within two ends where these are a range."""
+    smin, smax, umin, umax = low
+    if first > last:
+        return low
+    return smin, smax, first if first > umin else umin, last if last < umax else umax
+
+
+def deduce(half: Half, sign: int) -> Half:
+    """Signed and unsigned bounds of one width, each tightened by the other; `sign` is the width's sign bit."""
+    smin, smax, umin, umax = half
+    least = umin - sign - sign if umin >= sign else umin
+    greatest = umax - sign - sign if umax >= sign else umax
+    if least <= greatest:
+        if least > smin:
+            smin = least
+        if greatest < smax:
+            smax = greatest
+    first = smin + sign + sign if smin < 0 else smin
+    last = smax + sign + sign if smax < 0 else smax
     if first <= last:
-        return smin, smax, max(first, umin), min(last, umax)
+        return smin, smax, first if first > umin else umin, last if last < umax else umax
     # The signed range crosses zero, so unsigned it lies at both ends. Where the unsigned range meets one end only:
     if umax < first:
-        return signed32(umin), smax, umin, min(umax, last)
+        return least, smax, umin, last if last < umax else umax
     if last < umin:
-        return smin, signed32(umax), max(umin, first), umax
-    return smin, smax, umin, umax
-
-
-def deduce64(smin: int, smax: int, umin: int, umax: int) -> Half:
-    """Signed and unsigned 64-bit bounds, each tightened by the other."""
-    if signed64(umin) <= signed64(umax):
-        smin, smax = max(smin, signed64(umin)), min(smax, signed64(umax))
-    first, last = smin & M64, smax & M64
-    if first <= last:
-        return smin, smax, max(first, umin), min(last, umax)
-    if umax < first:
-        return signed64(umin), smax, umin, min(umax, last)
-    if last < umin:
-        return smin, signed64(umax), max(umin, first), umax
+        return smin, greatest, first if first > umin else umin, umax
     return smin, smax, umin, umax
 
 
 def deduce64_from_32(whole: Half, low: Half) -> Half:
     """The 64-bit bounds, tightened by putting the low half's bounds in their low 32 bits."""
-    smin, smax, umin, umax = whole
     smin32, smax32, umin32, umax32 = low
-    umin = max(umin, umin & HIGH | umin32)
-    umax = min(umax, umax & HIGH | umax32)
-    smin = max(smin, (smin >> 32 << 32) + umin32)
-    smax = min(smax, (smax >> 32 << 32) + umax32)
+    whole = _with_low(whole, umin32, umax32)
     first, last = smin32 & M32, smax32 & M32
-    if first <= last:
-        umin = max(umin, umin & HIGH | first)
-        umax = min(umax, umax & HIGH | last)
-        smin = max(smin, (smin >> 32 << 32) + first)
-        smax = min(smax, (smax >> 32 << 32) + last)
+    return _with_low(whole, first, last) if first <= last else whole
+
+
+def _with_low(whole: Half, first: int, last: int) -> Half:
+    """The 64-bit bounds, no minimum's low half below `first`, no maximum's above `last`."""
+    smin, smax, umin, umax = whole
+    if umin & M32 < first:
+        umin = umin & HIGH | first
+    if umax & M32 > last:
+        umax = umax & HIGH | last
+    if smin & M32 < first:
+        smin += first - (smin & M32)
+    if smax & M32 > last:
+        smax -= (smax & M32) - last
     return smin, smax, umin, umax
 
 
-def sync_fields(fields: Fields | list[int], single: bool = True) -> Fields:
+def sync_fields(fields: Fields, single: bool = True) -> Fields:
     """The bounds and the bits, each tightened by what the others imply."""
     bits, whole, low = _parts(update(*_parts(fields), single))
     for _ in range(3):
         before = bits, whole, low
-        low = deduce32(*_low_of_64(*whole, low))
-        whole = deduce64_from_32(deduce64(*whole), low)
+        low = deduce(_low_of_64(whole, low), _SIGN32)
+        whole = deduce64_from_32(deduce(whole, _SIGN64), low)
         if low[0] >= 0 and whole[0] >= S32_MIN and whole[1] <= S32_MAX:
             # A sign-extended 32-bit number whose low half is not negative: it is its low half.
             least, greatest = low[0], low[1]
@@ -179,7 +189,13 @@ def sync_fields(fields: Fields | list[int], single: bool = True) -> Fields:
     return update(_bits_from_bounds(*bits, whole, low), whole, low, single)
 
 
-def _parts(fields: Fields | list[int]) -> tuple[tnum.Tnum, Half, Half]:
+def as_fields(numbers: list[int]) -> Fields:
+    """The ten numbers as fields."""
+    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = numbers
+    return value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32
+
+
+def _parts(fields: Fields) -> tuple[tnum.Tnum, Half, Half]:
     value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
     return (value, mask), (smin, smax, umin, umax), (smin32, smax32, umin32, umax32)
 
@@ -198,9 +214,18 @@ def _bits_from_bounds(value: int, mask: int, whole: Half, low: Half) -> tuple[in
     return value & HIGH | low_value, mask & HIGH | low_mask
 
 
-def sync(fields: Fields | list[int], rules: Rules) -> Scalar:
+def sync(fields: Fields, rules: Rules) -> Scalar:
     """The scalar of these fields after the deductions."""
-    return intern_fields(sync_fields(fields, "tnum-single-number" in rules))
+    single = "tnum-single-number" in rules
+    known = _synced[single]
+    scalar = known.get(fields)
+    if scalar is None:
+        scalar = known[fields] = intern_fields(sync_fields(fields, single))
+    return scalar
+
+
+_synced: tuple[dict[Fields, Scalar], dict[Fields, Scalar]] = {}, {}
+emptied_with_interned.extend(_synced)
 
 
 def is_consistent(fields: Fields) -> bool:
@@ -222,7 +247,7 @@ def checked(scalar: Scalar) -> Scalar:
     return scalar if is_consistent(fields) else intern_fields((fields[0], fields[1], *UNBOUNDED))
 
 
-def zero_extend32(fields: Fields | list[int]) -> Fields:
+def zero_extend32(fields: Fields) -> Fields:
     """What a 32-bit result makes of the whole register, before `sync`."""
     value, mask, _, _, _, _, smin32, smax32, umin32, umax32 = fields
     smin, smax = (smin32, smax32) if smin32 >= 0 and smax32 >= 0 else (0, M32)
@@ -231,15 +256,16 @@ def zero_extend32(fields: Fields | list[int]) -> Fields:
 
 def truncate(scalar: Scalar, size: int, rules: Rules) -> Scalar:
     """The low `size` bytes (1, 2 or 4), zero-extended: the kernel's `coerce_reg_to_size`."""
-    value, mask, _, _, umin, umax, *low = scalar.fields
+    bits, (_, _, umin, umax), low = _parts(scalar.fields)
+    value, mask = bits
     kept = (1 << size * 8) - 1
     if umin & ~kept == umax & ~kept:
         umin, umax = umin & kept, umax & kept
     else:
         umin, umax = 0, kept
     if size < 4:
-        low = [S32_MIN, S32_MAX, 0, M32]
-    return sync([value & kept, mask & kept, umin, umax, umin, umax, *low], rules)
+        low = S32_MIN, S32_MAX, 0, M32
+    return sync((value & kept, mask & kept, umin, umax, umin, umax, *low), rules)
 
 
 def _sign_extended(number: int, bits: int) -> int:

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from bpflisp.spec.isa import Op
 from simulator.verifier import tnum
-from simulator.verifier.scalar.bounds import checked, sync
+from simulator.verifier.scalar.bounds import as_fields, checked, sync
 from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     MASK,
@@ -221,7 +221,7 @@ def assume(rules: Rules, op: Op | str, width: int, a: Scalar, b: Scalar) -> Refi
     """Both operands where `a op b` holds."""
     fields_a, fields_b = list(a.fields), list(b.fields)
     _assume(op, width, fields_a, fields_b)
-    return checked(sync(fields_a, rules)), checked(sync(fields_b, rules))
+    return checked(sync(as_fields(fields_a), rules)), checked(sync(as_fields(fields_b), rules))
 
 
 def refine(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:

@@ -7,7 +7,15 @@ from typing import Generic, TypeVar
 
 from bpflisp.spec.isa import Op
 from simulator.verifier.scalar import alu, branch
-from simulator.verifier.scalar.bounds import checked, sign_extend32, sign_extend64, sync, truncate, zero_extend32
+from simulator.verifier.scalar.bounds import (
+    as_fields,
+    checked,
+    sign_extend32,
+    sign_extend64,
+    sync,
+    truncate,
+    zero_extend32,
+)
 from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import UNKNOWN, Scalar, const
 
@@ -151,4 +159,4 @@ class Domain:
         given = (smin, smax, umin, umax, smin32, smax32, umin32, umax32)
         kept = a.fields[2:]
         new = [old if bound is None else bound for bound, old in zip(given, kept, strict=True)]
-        return checked(sync([a.value, a.mask, *new], self.rules))
+        return checked(sync(as_fields([a.value, a.mask, *new]), self.rules))

@@ -89,6 +89,8 @@ def signed32(number: int) -> int:
 
 _interned: dict[Fields, Scalar] = {}
 _consts: dict[int, Scalar] = {}
+emptied_with_interned: list[dict[Fields, Scalar]] = []
+"""What other modules keep of interned scalars; `clear_interned` empties these, too."""
 
 
 def intern_fields(fields: Fields) -> Scalar:
@@ -127,6 +129,8 @@ def clear_interned() -> None:
     """
     _interned.clear()
     _consts.clear()
+    for kept in emptied_with_interned:
+        kept.clear()
     _interned[UNKNOWN.fields] = UNKNOWN
 
 
