@@ -79,6 +79,9 @@ def kfunc_facts(name: str, program_type: str) -> CallFacts | None:
     """
     kfunc = kfuncs.by_name(name)
     flags = None if kfunc is None else kfunc.flags_for(program_type)
+    if kfunc is not None and not kfunc.sets:
+        # Its registration is not in the tables: its signature is enough for what is asked here.
+        flags = frozenset()
     sync = name.startswith(SYNC_CALLBACK_KFUNCS)
     later = name.startswith(ASYNC_CALLBACK_KFUNCS)
     if kfunc is None or flags is None or kfunc.args is None:

@@ -271,10 +271,10 @@ def postorder_of(functions: Sequence[Function], slots: Slots) -> list[list[int]]
     return orders
 
 
-def loops_of(slots: Slots, calls_callback: Sequence[bool]) -> list[int]:
+def loops_of(slots: Slots) -> list[int]:
     """The number of the strongly connected component of each slot, 0 for a slot in no loop.
 
-    A call that runs a callback is a loop of its own. Source of the algorithm: Tarjan 1972, in Pearce's form.
+    In 6.18 a call that runs a callback is no loop by itself. Source of the algorithm: Tarjan 1972, in Pearce's form.
     """
     count = len(slots)
     done = count + 1
@@ -298,7 +298,7 @@ def loops_of(slots: Slots, calls_callback: Sequence[bool]) -> list[int]:
             path.pop()
             if low[at] < order[at]:
                 continue
-            is_loop = stack[-1] != at or at in successors or calls_callback[at]
+            is_loop = stack[-1] != at or at in successors
             while True:
                 member = stack.pop()
                 low[member] = done

@@ -35,6 +35,9 @@ MAX_KFUNCS: Final = 256
 
 _E2BIG, _EACCES = 7, 13
 
+# Kernel functions that read what a network card says of a packet; for programs bound to one, which we do not load.
+_DEVICE_KFUNCS: Final = ("bpf_xdp_metadata_rx_",)
+
 _GPL_LICENSES: Final = frozenset(
     {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
 )
@@ -131,7 +134,7 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     marks = cfg.Walk(slots, functions, function_of, calls_at).run(exception_callback)
     orders = cfg.postorder_of(functions, slots)
     check_attach_target(program, profile, kernel_btf)
-    loops = cfg.loops_of(slots, marks.calls_callback)
+    loops = cfg.loops_of(slots)
     subprograms = _subprograms(program, functions, exception_callback)
     found = {at: calls_at(at) for at in range(len(slots)) if slots.is_helper_call(at) or slots.is_kfunc_call(at)}
     return Layout(
@@ -175,7 +178,10 @@ def _function_starts(program: Program, slots: Slots) -> list[int]:
 def _add_kfunc(program: Program, at: int, seen: set[str]) -> None:
     if program.license not in _GPL_LICENSES:
         raise Refused("cannot call kernel function from non-GPL compatible program", insn=at)
-    seen.add(program.kfuncs.get(at, f"#{at}"))
+    name = program.kfuncs.get(at, f"#{at}")
+    if name.startswith(_DEVICE_KFUNCS):
+        raise Refused("metadata kfuncs require device-bound program", insn=at)
+    seen.add(name)
     if len(seen) > MAX_KFUNCS:
         raise Refused("too many different kernel function calls", insn=at, errno=_E2BIG)
 
