@@ -26,6 +26,9 @@ SYSCALL_NUMBERS: Final = MappingProxyType(
 )
 """Machine, as `platform.machine` names it -> the number of bpf(2) there."""
 
+ENOTSUPP: Final = 524
+"""The kernel's own "not supported", which C libraries have no name for."""
+
 NAME_LENGTH: Final = 15
 """Characters of a map's or program's name that the kernel keeps."""
 
@@ -51,6 +54,7 @@ class Command(IntEnum):
     BTF_LOAD = 18
     MAP_LOOKUP_AND_DELETE_ELEM = 21
     MAP_FREEZE = 22
+    MAP_LOOKUP_BATCH = 24
     PROG_BIND_MAP = 35
 
 
@@ -63,13 +67,15 @@ class BpfError(OSError):
     def __init__(self, number: int, command: str, detail: str = "") -> None:
         self.command = command
         self.log = ""
-        text = f"{command}: {os.strerror(number)}" + (f" ({detail})" if detail else "")
+        why = "not supported (ENOTSUPP)" if number == ENOTSUPP else os.strerror(number)
+        text = f"{command}: {why}" + (f" ({detail})" if detail else "")
         super().__init__(number, text)
 
     @property
     def name(self) -> str:
         """The error by its name, "EINVAL"; its number where it has none."""
-        return errno_names.errorcode.get(self.errno or 0, str(self.errno))
+        number = self.errno or 0
+        return "ENOTSUPP" if number == ENOTSUPP else errno_names.errorcode.get(number, str(number))
 
 
 class Handle:
@@ -154,9 +160,12 @@ class ProgramRequest:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(command: Command, attributes: bytes, detail: str = "") -> tuple[int, bytearray]:
-    """The call itself: its return value (not negative) and the attributes as the kernel left them."""
-    block = bytearray(attributes)
+def _call(command: Command, attributes: bytes | bytearray, detail: str = "") -> tuple[int, bytearray]:
+    """The call itself: its return value (not negative) and the attributes as the kernel left them.
+
+    A bytearray is given to the kernel as it is, so that what it wrote there can be read after an error too.
+    """
+    block = attributes if isinstance(attributes, bytearray) else bytearray(attributes)
     number = SYSCALL_NUMBERS.get(platform.machine())
     if number is None:
         raise BpfError(errno_names.ENOSYS, command.name, f"its number on {platform.machine()} is not known here")
@@ -278,6 +287,47 @@ def map_keys(fd: int, key_size: int) -> list[bytes]:
         keys.append(key)
         key = map_next_key(fd, key, key_size)
     return keys
+
+
+def map_dump(fd: int, key_size: int, value_size: int, max_entries: int) -> dict[bytes, bytes]:
+    """Every key and its value, `value_size` as `map_lookup` counts it. Nothing else may write the map meanwhile.
+
+    One call where the map type has batches, else one or two for each key.
+    """
+    try:
+        return _lookup_batch(fd, key_size, value_size, max_entries)
+    except BpfError as error:
+        if error.errno not in (errno_names.EINVAL, ENOTSUPP, errno_names.EOPNOTSUPP, errno_names.ENOSPC):
+            raise
+    found = {}
+    for key in map_keys(fd, key_size):
+        value = map_lookup(fd, key, value_size)
+        if value is not None:
+            found[key] = value
+    return found
+
+
+def _lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> dict[bytes, bytes]:
+    keys, values = ctypes.create_string_buffer(count * key_size), ctypes.create_string_buffer(count * value_size)
+    position = ctypes.create_string_buffer(max(key_size, 8))
+    block = bytearray(
+        struct.pack(
+            "<QQQQIIQQ",
+            0, ctypes.addressof(position), ctypes.addressof(keys), ctypes.addressof(values), count, fd, 0, 0,
+        )
+    )  # fmt: skip
+    try:
+        _call(Command.MAP_LOOKUP_BATCH, block)
+    except BpfError as error:
+        # ENOENT says that these were the last; how many they are is told all the same.
+        if error.errno != errno_names.ENOENT:
+            raise
+    (got,) = struct.unpack_from("<I", block, 32)
+    key_bytes, value_bytes = keys.raw, values.raw
+    return {
+        key_bytes[at * key_size : (at + 1) * key_size]: value_bytes[at * value_size : (at + 1) * value_size]
+        for at in range(got)
+    }
 
 
 def map_freeze(fd: int) -> None:

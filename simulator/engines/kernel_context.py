@@ -1,0 +1,65 @@
+"""The context of a kernel test run: fields by name into the structure's bytes, and out of them.
+
+Invariant: a field that is not given is zero, which the test run takes for "as in your own run".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from bpflisp.spec.contexts import Struct, access_table, context_struct
+from bpflisp.spec.contexts import struct as struct_named
+from simulator.contexts.base import get, known_field, put
+from simulator.packet import Input
+from simulator.program import Program
+
+_ARGUMENTS: Final = 12
+
+# The fields of __sk_buff that a test run hands back.
+_SKB_GIVEN_BACK: Final = frozenset(
+    {"mark", "priority", "ingress_ifindex", "ifindex", "cb", "tstamp", "wire_len", "gso_segs", "gso_size", "hwtstamp"}
+)
+
+
+def context_given(program: Program, given: Input) -> bytes | None:
+    """The bytes of ctx_in; None for none. Raises InputRefused for a field that there is not."""
+    if program.type in ("raw_tracepoint", "raw_tracepoint_writable"):
+        arguments = [int(value) & (1 << 64) - 1 for value in given.context.get("args", ())]
+        arguments += [0] * (_ARGUMENTS - len(arguments))
+        return struct.pack(f"<{len(arguments)}Q", *arguments)
+    if program.type == "syscall":
+        return bytes(given.context.get("raw", b"")) or None
+    layout = _layout(program)
+    # An skb's context comes back only where one was given; that of XDP may not be given without need.
+    if layout is None or not (given.context or layout.name in ("__sk_buff", "bpf_sk_lookup")):
+        return None
+    data = bytearray(layout.size)
+    if layout.name == "xdp_md" and given.packet is not None:
+        put(data, known_field(layout, "data_end"), len(given.packet))
+    for name, value in given.context.items():
+        put(data, known_field(layout, name), value)
+    return bytes(data)
+
+
+def context_after(program: Program, data: bytes) -> Mapping[str, int]:
+    """The fields that such programs may write, as far as the kernel hands them back."""
+    layout = _layout(program)
+    table = access_table(program.type, program.attach_type)
+    if layout is None or table is None or layout.name != "__sk_buff" or len(data) < layout.size:
+        return {}
+    starts = {offset for offset, _ in table.writes}
+    view = memoryview(data)
+    return {
+        field.name: get(view, field)
+        for field in layout.fields
+        if field.offset in starts and field.name in _SKB_GIVEN_BACK
+    }
+
+
+def _layout(program: Program) -> Struct | None:
+    if program.type == "flow_dissector":
+        # Its programs see an skb, but a test run takes the keys that they fill in.
+        return struct_named("bpf_flow_keys")
+    return context_struct(program.type)
