@@ -19,6 +19,14 @@ ADDRESS_LIMIT = 1 << 30
 
 _PAGES = ADDRESS_LIMIT >> PAGE_BITS
 
+# Where a run's own memory is, in every world: the context, a stack frame every two pages, the packet.
+CONTEXT_BASE = 1 << PAGE_BITS
+STACK_BASE = 3 << PAGE_BITS
+FRAME_DISTANCE = 2 << PAGE_BITS
+PACKET_BASE = 32 << PAGE_BITS
+SCRATCH_BASE = 19 << PAGE_BITS
+_FIRST_FREE_PAGE = 64
+
 
 class MemoryFault(Exception):  # noqa: N818
     """An access that no region allows. Engines turn it into the outcome's fault.
@@ -61,7 +69,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.pages: list[memoryview | None] = [None]
+        self.pages: list[memoryview | None] = [None] * _FIRST_FREE_PAGE
         self._regions: dict[int, Region] = {}
         self._free: dict[int, list[int]] = {}
 
@@ -70,8 +78,9 @@ class Memory:
         memo[id(self)] = copy
         copy.pages = [None] * len(self.pages)
         copy._free = deepcopy(self._free)
-        for region in self._regions.values():
-            copy._place(deepcopy(region, memo))
+        for page, region in self._regions.items():
+            if page >= _FIRST_FREE_PAGE:
+                copy._place(deepcopy(region, memo))
         return copy
 
     def allocate(self, name: str, size: int, writable: bool = True) -> Region:
@@ -102,6 +111,23 @@ class Memory:
         del self._regions[first]
         self.pages[first : first + span] = [None] * span
         self._free.setdefault(span, []).append(first)
+
+    def put(self, region: Region) -> None:
+        """Puts a region that a run owns at its own base, below those that are allocated, in place of what was there.
+
+        Such regions are no part of the world's value: a copy starts without.
+        """
+        first = region.base >> PAGE_BITS
+        before = self._regions.get(first)
+        if before is not None and before.size > region.size:
+            self.pages[first : first + self._span(before.size)] = [None] * self._span(before.size)
+        self._place(region)
+
+    def take(self, region: Region) -> None:
+        """Takes a region that was `put` away again."""
+        first = region.base >> PAGE_BITS
+        if self._regions.pop(first, None) is not None:
+            self.pages[first : first + self._span(region.size)] = [None] * self._span(region.size)
 
     def resize(self, region: Region, data: bytes | bytearray) -> Region:
         """A region in the place of `region` with other bytes, perhaps more or fewer: same base if it still fits."""

@@ -120,3 +120,59 @@ class Mocks:
         if name not in known_names():
             raise AttributeError(f"no helper is called {name!r}")
         return name
+
+
+class HostMemory:
+    """Mocked memory outside of the simulation's own: what the probe_read helpers see, kernel or user.
+
+        world.kernel_memory[0xffff888000000000] = b"..."
+
+    Invariant: what is not given faults, as an unmapped page does.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, bytearray] = {}
+
+    def __setitem__(self, address: int, data: bytes) -> None:
+        self._blocks[address] = bytearray(data)
+
+    def __getitem__(self, address: int) -> bytes:
+        return bytes(self._blocks[address])
+
+    def __delitem__(self, address: int) -> None:
+        del self._blocks[address]
+
+    def read(self, memory: Any, address: int, size: int) -> bytes | None:
+        """`size` bytes from here, or from the simulation's own memory; None where they are not all there."""
+        from simulator.memory import ADDRESS_LIMIT, MemoryFault
+
+        if address < ADDRESS_LIMIT:
+            try:
+                found: bytes = memory.read(address, size)
+            except MemoryFault:
+                return None
+            return found
+        for start, block in self._blocks.items():
+            if start <= address and address + size <= start + len(block):
+                return bytes(block[address - start : address - start + size])
+        return None
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Writes into a block that was given; whether it is all in one."""
+        for start, block in self._blocks.items():
+            if start <= address and address + len(data) <= start + len(block):
+                block[address - start : address - start + len(data)] = data
+                return True
+        return False
+
+    def read_string(self, memory: Any, address: int, limit: int) -> bytes | None:
+        """Bytes up to a zero, without it, at most `limit`; None where memory ends before."""
+        found = bytearray()
+        while len(found) < limit:
+            byte = self.read(memory, address + len(found), 1)
+            if byte is None:
+                return None
+            if byte == b"\0":
+                break
+            found += byte
+        return bytes(found)

@@ -46,7 +46,7 @@ class Input:
     """
 
     packet: bytes | None = None
-    context: Mapping[str, Any] = field(default=_NO_FIELDS)
+    context: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_input(program: Program, given: Any = None, context: Mapping[str, Any] = _NO_FIELDS) -> Input:

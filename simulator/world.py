@@ -13,7 +13,7 @@ from typing import Any
 
 from simulator.maps import Map, make
 from simulator.memory import Memory
-from simulator.mocks import Mocks
+from simulator.mocks import HostMemory, Mocks
 from simulator.program import MapDef, Object, Program
 
 BOOT_TO_START = 1_000_000_000_000
@@ -117,10 +117,16 @@ class World:
         self.cpu = cpu
         self.memory = Memory()
         self.maps = Maps()
+        self.handles: dict[int, Map] = {}
+        """Maps by the number that programs hold as their address."""
         self.clock = Clock()
         self.task = Task()
         self.helpers = Mocks()
         self.random = Random(seed)
+        self.kernel_memory = HostMemory()
+        self.user_memory = HostMemory()
+        self.symbols: dict[str, int] = {}
+        """Addresses of kernel variables by name, for programs that refer to them; usually in `kernel_memory`."""
         self.printed: list[str] = []
         """What bpf_trace_printk and bpf_trace_vprintk wrote, over all runs."""
         self.programs: dict[str, Program] = {}
@@ -133,10 +139,15 @@ class World:
         for definition in maps:
             self.add_map(definition)
 
+    def add_programs(self, programs: Mapping[str, Program]) -> None:
+        """Makes programs known by name, so that prog arrays can name them."""
+        self.programs.update(programs)
+
     def add_map(self, definition: MapDef, name: str = "") -> Map:
         """Makes a map, under its own name or another. MapError where the kernel would refuse to make it."""
         made = make(definition, self.memory, self.cpus)
         self.maps._maps[name or definition.name] = made
+        self.handles[made.handle] = made
         return made
 
     def bind(self, program: Program) -> Sequence[Map]:

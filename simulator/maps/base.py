@@ -62,6 +62,18 @@ class Map:
         """Takes `key` out; 0 or a negative error number."""
         return -errno_numbers.EOPNOTSUPP
 
+    def push(self, value: bytes, flags: int) -> int:
+        """Puts a value in; 0 or a negative error number."""
+        return -errno_numbers.EOPNOTSUPP
+
+    def pop(self, value: bytes) -> tuple[int, bytes | None]:
+        """Takes the next value out: 0 or a negative error number, and what to write to the program's buffer."""
+        return -errno_numbers.EOPNOTSUPP, None
+
+    def peek(self, value: bytes) -> tuple[int, bytes | None]:
+        """The next value, left in; as `pop`. `value` is what the program's buffer has: a bloom filter looks for it."""
+        return -errno_numbers.EOPNOTSUPP, None
+
     def value_base(self) -> int:
         """The address of the first value, for what refers to a map's value directly. 0: this kind has none."""
         return 0

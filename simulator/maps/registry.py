@@ -8,6 +8,20 @@ from typing import Final
 
 from simulator.maps.array import Array, PerCpuArray
 from simulator.maps.base import Map
+from simulator.maps.hash import Hash, LruHash, LruPerCpuHash, PerCpuHash
+from simulator.maps.prog_array import ProgArray
+from simulator.maps.ringbuf import RingBuffer
 
-KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType({"array": Array, "percpu_array": PerCpuArray})
+KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
+    {
+        "hash": Hash,
+        "array": Array,
+        "prog_array": ProgArray,
+        "percpu_hash": PerCpuHash,
+        "percpu_array": PerCpuArray,
+        "lru_hash": LruHash,
+        "lru_percpu_hash": LruPerCpuHash,
+        "ringbuf": RingBuffer,
+    }
+)
 """Map type, by the kernel's name in lower case -> its class."""

@@ -1,0 +1,32 @@
+"""Contexts: what a program of each type is given in r1, made of the input, and read back after the run.
+
+One model a structure: `enter` before the run, `leave` after it. What the input does not name has the value of the
+kernel's own test run (6.18), as `fixtures/runs/contexts.jsonl` keeps it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from simulator.contexts.base import Model
+from simulator.program import Program
+
+__all__ = ["Model", "model_for"]
+
+
+def model_for(program: Program) -> Model:
+    """The model of a program's context."""
+    return _model(program.type, program.attach_type, program.section)
+
+
+@cache
+def _model(prog_type: str, attach_type: str, section: str) -> Model:
+    from simulator.contexts.other import other_model
+    from simulator.contexts.skb import SKB_TYPES, SkbModel
+    from simulator.contexts.xdp import XdpModel
+
+    if prog_type == "xdp":
+        return XdpModel()
+    if prog_type in SKB_TYPES:
+        return SkbModel(prog_type, attach_type)
+    return other_model(prog_type, attach_type, section)

@@ -1,0 +1,135 @@
+"""Contexts without a packet: a structure by its fields' names, registers, arguments, or a block of bytes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bpflisp.spec.contexts import Struct, access_table, pt_regs_parm, struct
+from bpflisp.spec.contexts import context_struct as struct_of
+from simulator.contexts.base import NO_FIELDS, Model, get, known_field, put
+from simulator.machine import Machine
+from simulator.memory import CONTEXT_BASE
+from simulator.packet import Input, InputRefused
+
+_ARGUMENTS = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm"})
+_MAX_ARGUMENTS = 12
+
+
+def other_model(prog_type: str, attach_type: str, section: str) -> Model:
+    """The model of a program type whose context is no packet."""
+    if prog_type in _ARGUMENTS:
+        return ArgumentsModel()
+    if prog_type == "conformance":
+        return MemoryModel()
+    if prog_type == "tracepoint":
+        return _tracepoint(section)
+    known = struct_of(prog_type)
+    return StructModel(known, prog_type, attach_type) if known else BytesModel()
+
+
+def _tracepoint(section: str) -> StructModel | BytesModel:
+    """Of a system call's tracepoint its record's structure; of any other, bytes."""
+    event = section.rpartition("/")[2]
+    for prefix in ("sys_enter", "sys_exit"):
+        if event.startswith(prefix):
+            return StructModel(struct(f"trace_event_raw_{prefix}"), "tracepoint", "")
+    return BytesModel()
+
+
+class StructModel:
+    """A structure of the user API, or a kprobe's registers (also by the names that parameters have: parm1, rc)."""
+
+    def __init__(self, layout: Struct, prog_type: str, attach_type: str) -> None:
+        self._layout = layout
+        self._aliases = _register_names() if layout.name == "pt_regs" else {}
+        table = access_table(prog_type, attach_type)
+        writes = table.writes if table else frozenset()
+        self._written = [field for field in layout.fields if any(field.offset == offset for offset, _ in writes)]
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts the structure in place: the fields that are given, zeros elsewhere."""
+        data = bytearray(self._layout.size)
+        for name, value in given.context.items():
+            put(data, known_field(self._layout, self._aliases.get(name, name)), value)
+        machine.no_packet()
+        machine.set_context(data, CONTEXT_BASE)
+        return (CONTEXT_BASE,)
+
+    def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
+        """No packet; the fields that such programs may write."""
+        assert machine.context is not None
+        view = machine.context.view
+        return None, {field.name: get(view, field) for field in self._written}
+
+    def packet_changed(self, machine: Machine) -> None:
+        """Nothing: there is no packet."""
+
+
+def _register_names() -> dict[str, str]:
+    """The names that parameters and return value have -> the register of x86-64 that carries them."""
+    named = {f"parm{name}" if name.isdigit() else name: field for name, field in pt_regs_parm("x86_64").items()}
+    plain = {f"r{name}": name for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip")}
+    return named | plain
+
+
+class ArgumentsModel:
+    """An array of 64-bit arguments: `args`, a sequence of ints."""
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts the arguments in place, zeros after them."""
+        unknown = set(given.context) - {"args"}
+        args: Sequence[int] = given.context.get("args", ())
+        if unknown or len(args) > _MAX_ARGUMENTS:
+            raise InputRefused(errno.EINVAL, f"the context is args, at most {_MAX_ARGUMENTS} of them, not {unknown}")
+        data = b"".join((value & (1 << 64) - 1).to_bytes(8, "little") for value in args)
+        machine.no_packet()
+        machine.set_context(data.ljust(_MAX_ARGUMENTS * 8, b"\0"), CONTEXT_BASE)
+        return (CONTEXT_BASE,)
+
+    def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
+        """Neither packet nor fields."""
+        return None, NO_FIELDS
+
+    def packet_changed(self, machine: Machine) -> None:
+        """Nothing: there is no packet."""
+
+
+class BytesModel:
+    """A block of bytes: `raw`. What is not given is zero."""
+
+    size = 4096
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts the block in place."""
+        unknown = set(given.context) - {"raw"}
+        raw: Any = given.context.get("raw", b"")
+        if unknown or not isinstance(raw, bytes | bytearray) or len(raw) > 1 << 16:
+            raise InputRefused(
+                errno.EINVAL, f"the context is raw, a block of bytes, not {unknown or type(raw).__name__}"
+            )
+        machine.no_packet()
+        machine.set_context(bytes(raw) or bytes(self.size), CONTEXT_BASE)
+        return (CONTEXT_BASE,)
+
+    def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
+        """No packet; the block is the program's own to write."""
+        return None, NO_FIELDS
+
+    def packet_changed(self, machine: Machine) -> None:
+        """Nothing: there is no packet."""
+
+
+class MemoryModel(BytesModel):
+    """The convention of instruction-set tests: r1 is the address of `memory`, r2 its length; both 0 without any.
+
+    The program type "conformance" is no kernel's: it has this context.
+    """
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts the memory in place."""
+        memory: bytes = given.context.get("memory", b"")
+        machine.no_packet()
+        machine.set_context(memory, CONTEXT_BASE)
+        return (CONTEXT_BASE, len(memory)) if memory else (0, 0)

@@ -1,0 +1,142 @@
+"""Socket buffers: struct __sk_buff, for the program types that run on a packet in the stack.
+
+As the kernel's test run has it: the packet is an Ethernet frame; only TC sees its Ethernet header, the other types
+start at the network header, and get 14 zero bytes in its place back.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bpflisp.spec.contexts import access_table, struct
+from simulator.contexts.base import get, known_field, put
+from simulator.machine import Machine
+from simulator.memory import CONTEXT_BASE, PACKET_BASE
+from simulator.packet import Input, InputRefused
+
+SKB_TYPES: Final = frozenset(
+    {
+        "socket_filter", "sched_cls", "sched_act", "cgroup_skb", "lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local",
+        "sk_skb",
+    }
+)  # fmt: skip
+_SEES_LINK_HEADER = frozenset({"sched_cls", "sched_act"})
+
+HEADER = 14
+MAX_PACKET = 4096 - 64 - 320
+"""Bytes of the longest packet: a page less the kernel's room before it and skb_shared_info after it."""
+
+_IPV4, _IPV6 = 0x0800, 0x86DD
+_LEAST = {_IPV4: 20, _IPV6: 40}
+_HOST, _BROADCAST, _MULTICAST, _OTHER_HOST = range(4)
+_AF_INET, _AF_INET6 = 2, 10
+_MAX_WIRE, _MAX_SEGS = 65536, 65535
+
+SKB: Final = struct("__sk_buff")
+_SETTABLE = frozenset(
+    {"mark", "priority", "ingress_ifindex", "ifindex", "cb", "tstamp", "wire_len", "gso_segs", "gso_size", "hwtstamp"}
+)
+# Fields that are of the simulation, not of the input: they hold addresses.
+_OFFSETS = {field.name: field.offset for field in SKB.fields}
+
+
+class SkbModel:
+    """The context of one program type that runs on an skb."""
+
+    def __init__(self, prog_type: str, attach_type: str) -> None:
+        self.link_header = prog_type in _SEES_LINK_HEADER
+        table = access_table(prog_type, attach_type)
+        writes = table.writes if table else frozenset()
+        self._written = [field for field in SKB.fields if any(field.offset == offset for offset, _ in writes)]
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts packet and __sk_buff in place."""
+        frame = given.packet
+        assert frame is not None
+        if len(frame) > MAX_PACKET:
+            raise InputRefused(errno.EINVAL, f"a packet of {len(frame)} bytes: a test run takes {MAX_PACKET} at most")
+        data, header = (frame, b"") if self.link_header else (frame[HEADER:], frame[:HEADER])
+        machine.set_packet(data)
+        machine.link_header, machine.network_offset = header, HEADER
+        machine.headroom = 64 if self.link_header else 64 + HEADER
+        fields = bytearray(SKB.size)
+        _describe(fields, frame)
+        _put(fields, "len", len(data))
+        if given.context:
+            _given(fields, given.context, len(data))
+        machine.set_context(fields, CONTEXT_BASE)
+        self.packet_changed(machine)
+        return (CONTEXT_BASE,)
+
+    def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
+        """The frame after the run; of types that do not see the Ethernet header, zeros in its place."""
+        assert machine.packet is not None
+        assert machine.context is not None
+        header = b"" if self.link_header else bytes(HEADER)
+        view = machine.context.view
+        written: dict[str, int] = {}
+        for field in self._written:
+            written[field.name] = get(view, field)
+        return header + bytes(machine.packet.view[machine.meta :]), written
+
+    def packet_changed(self, machine: Machine) -> None:
+        """New pointers and length in __sk_buff."""
+        assert machine.packet is not None
+        assert machine.context is not None
+        view = machine.context.view
+        data = PACKET_BASE + machine.meta
+        for name, value in (("data", data), ("data_end", machine.packet.end), ("data_meta", PACKET_BASE)):
+            view[_OFFSETS[name] : _OFFSETS[name] + 4] = value.to_bytes(4, "little")
+        view[0:4] = (machine.packet.end - data).to_bytes(4, "little")
+
+
+def _put(fields: bytearray, name: str, value: Any) -> None:
+    put(fields, known_field(SKB, name), value)
+
+
+def _describe(fields: bytearray, frame: bytes) -> None:
+    """What the kernel reads off the frame: kind of packet, protocol, addresses of the socket that it makes for it."""
+    protocol = int.from_bytes(frame[12:14], "big")
+    if protocol < 0x600:
+        protocol = 1 if frame[14:16] == b"\xff\xff" else 4
+    if len(frame) - HEADER < _LEAST.get(protocol, 0):
+        raise InputRefused(errno.EINVAL, f"an IP packet of {len(frame) - HEADER} bytes is shorter than its header")
+    _put(fields, "protocol", protocol.to_bytes(2, "big"))
+    _put(fields, "pkt_type", _kind(frame[:6]))
+    _put(fields, "ifindex", 1)
+    if protocol == _IPV4:
+        _put(fields, "family", _AF_INET)
+        _put(fields, "local_ip4", frame[26:30])
+        _put(fields, "remote_ip4", frame[30:34])
+    elif protocol == _IPV6:
+        _put(fields, "family", _AF_INET6)
+        _put(fields, "local_ip6", frame[22:38])
+        _put(fields, "remote_ip6", frame[38:54])
+
+
+def _kind(destination: bytes) -> int:
+    """Of a frame that came in on the loopback device, whose address is zero."""
+    if destination == b"\xff" * 6:
+        return _BROADCAST
+    if destination[0] & 1:
+        return _MULTICAST
+    return _OTHER_HOST if any(destination) else _HOST
+
+
+def _given(fields: bytearray, context: Mapping[str, Any], size: int) -> None:
+    """Fields that the test gives, by the rules of the kernel's test run."""
+    for name, value in context.items():
+        field = known_field(SKB, name)
+        if name.partition("[")[0] not in _SETTABLE and value:
+            raise InputRefused(
+                errno.EINVAL, f"field {name} of __sk_buff cannot be given; these can: {sorted(_SETTABLE)}"
+            )
+        put(fields, field, value)
+    wire_len = int(context.get("wire_len", 0)) or size
+    if not size <= wire_len <= _MAX_WIRE or int(context.get("gso_segs", 0)) > _MAX_SEGS:
+        raise InputRefused(errno.EINVAL, f"wire_len {wire_len} or gso_segs is out of range for {size} bytes")
+    _put(fields, "wire_len", wire_len)
+    if not context.get("ifindex"):
+        _put(fields, "ifindex", 1)

@@ -1,0 +1,177 @@
+"""Hash maps: plain, least-recently-used, and per CPU.
+
+Values live in chunks of memory that are added as elements come. Invariant: `found` has the address of the first CPU's
+value of every element; the value of CPU n is `n * stride` after it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from simulator.maps import base
+from simulator.maps.base import Map, round_up
+from simulator.memory import Memory, Region
+from simulator.program import MapDef
+
+_MAX_ELEMENT = (1 << 22) - 48
+"""Bytes that a key and a value may have together: KMALLOC_MAX_SIZE of x86-64 less the kernel's own header."""
+
+_MAX_PER_CPU_VALUE = 32 << 10
+_CHUNK_BYTES = 1 << 18
+ENOTSUPP = 524
+"""The kernel's own "not supported", which user space has no name for."""
+
+
+class Hash(Map):
+    """A hash map. `found` is for engines too: key -> address of the value, without side effects."""
+
+    _flags = (
+        base.F_NO_PREALLOC | base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY | base.F_RDONLY_PROG
+        | base.F_WRONLY_PROG | base.F_ZERO_SEED
+    )  # fmt: skip
+
+    def __init__(self, definition: MapDef, memory: Memory, cpus: int) -> None:
+        super().__init__(definition, memory, cpus)
+        self._check_creation()
+        self.stride = round_up(definition.value_size, 8)
+        self._element = self.stride * (cpus if self.per_cpu else 1)
+        self.found: dict[bytes, int] = {}
+        self._memory = memory
+        self._chunks: list[Region] = []
+        self._free: list[int] = []
+        self._made = 0
+
+    def _check_creation(self) -> None:
+        made = self.definition
+        if not (made.key_size and made.value_size and made.max_entries) or made.flags & ~self._flags:
+            base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: key, value and entries not 0, known flags")
+        if made.key_size + made.value_size >= _MAX_ELEMENT:
+            base.fail(errno.E2BIG, f"{made.type} map {made.name!r}: key and value are too large")
+        if self.per_cpu and round_up(made.value_size, 8) > _MAX_PER_CPU_VALUE:
+            base.fail(errno.E2BIG, f"{made.type} map {made.name!r}: a per-CPU value of {made.value_size} bytes")
+
+    def address_of(self, key: bytes, cpu: int) -> int:
+        address = self.found.get(key, 0)
+        return address + cpu * self.stride if address and self.per_cpu else address
+
+    def store(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
+        address = self._element_for(key, flags)
+        if address < 0:
+            return address
+        size = self.definition.value_size
+        self._write(address + cpu * self.stride if self.per_cpu else address, value[:size])
+        return 0
+
+    def remove(self, key: bytes) -> int:
+        address = self.found.pop(key, 0)
+        if not address:
+            return -errno.ENOENT
+        self._free.append(address)
+        return 0
+
+    def lookup(self, key: bytes) -> bytes | None:
+        self._check(key)
+        address = self.found.get(key)
+        return None if address is None else self._memory.read(address, self.user_value_size)
+
+    def update(self, key: bytes, value: bytes, flags: int = base.ANY) -> None:
+        self._check(key, value)
+        address = self._element_for(key, flags)
+        self._done(min(address, 0), "update")
+        self._write(address, value)
+
+    def delete(self, key: bytes) -> None:
+        self._check(key)
+        self._done(self.remove(key), "delete")
+
+    def keys(self) -> Iterator[bytes]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def _element_for(self, key: bytes, flags: int) -> int:
+        """The address of the element to write under `key`, made where it is not there, or a negative error number."""
+        if flags & ~base.F_LOCK > base.EXIST or flags & base.F_LOCK:
+            return -errno.EINVAL
+        address = self.found.get(key, 0)
+        if address:
+            return -errno.EEXIST if flags == base.NOEXIST else address
+        if flags == base.EXIST:
+            return -errno.ENOENT
+        if len(self.found) >= self.definition.max_entries and not self._make_room():
+            return -errno.E2BIG
+        address = self._new_element()
+        self.found[key] = address
+        return address
+
+    def _make_room(self) -> bool:
+        """Whether a full map gave up an element."""
+        return False
+
+    def _new_element(self) -> int:
+        if self._free:
+            address = self._free.pop()
+            self._write(address, bytes(self._element))
+            return address
+        left = self.definition.max_entries - self._made
+        count = max(1, min(left, _CHUNK_BYTES // self._element))
+        chunk = self._memory.allocate(f"map {self.name}", count * self._element)
+        self._chunks.append(chunk)
+        self._made += count
+        self._free = [chunk.base + index * self._element for index in range(count - 1, 0, -1)]
+        return chunk.base
+
+    def _write(self, address: int, data: bytes) -> None:
+        page = self._memory.pages[address >> 16]
+        assert page is not None
+        start = address & 0xFFFF
+        page[start : start + len(data)] = data
+
+
+class LruHash(Hash):
+    """A hash map that gives up the element that was used least recently when it is full.
+
+    The kernel comes near that order with lists for each CPU; this is the order itself.
+    """
+
+    _flags = (
+        base.F_NO_COMMON_LRU | base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY | base.F_RDONLY_PROG
+        | base.F_WRONLY_PROG | base.F_ZERO_SEED
+    )  # fmt: skip
+
+    def _check_creation(self) -> None:
+        if self.definition.flags & base.F_NO_PREALLOC:
+            base.fail(ENOTSUPP, f"{self.definition.type} map {self.name!r}: always preallocated")
+        super()._check_creation()
+
+    def address_of(self, key: bytes, cpu: int) -> int:
+        address = self.found.pop(key, 0)
+        if not address:
+            return 0
+        self.found[key] = address
+        return address + cpu * self.stride if self.per_cpu else address
+
+    def _element_for(self, key: bytes, flags: int) -> int:
+        address = super()._element_for(key, flags)
+        if address > 0:
+            self.found[key] = self.found.pop(key)
+        return address
+
+    def _make_room(self) -> bool:
+        oldest = next(iter(self.found))
+        self._free.append(self.found.pop(oldest))
+        return True
+
+
+class PerCpuHash(Hash):
+    """A hash map with a value for each CPU under each key."""
+
+    per_cpu = True
+
+
+class LruPerCpuHash(LruHash):
+    """The two together."""
+
+    per_cpu = True

@@ -1,0 +1,67 @@
+"""Runs a program: the input checked, the engine found by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from simulator.engines.engine import DEFAULT_FUEL, Engine, Options
+from simulator.outcome import Outcome
+from simulator.packet import as_input
+from simulator.program import Program
+from simulator.world import World
+
+_ENGINES: dict[str, Engine] = {}
+_DEFAULT = Options()
+_NO_FIELDS: Mapping[str, Any] = {}
+
+ENGINES = ("reference", "python", "native", "kernel")
+"""The names of the engines."""
+
+
+def run(
+    program: Program,
+    packet: Any = None,
+    world: World | None = None,
+    engine: str = "python",
+    *,
+    context: Mapping[str, Any] = _NO_FIELDS,
+    fuel: int = DEFAULT_FUEL,
+    trace: bool = False,
+    repeat: int = 1,
+) -> Outcome:
+    """Runs a program once, unverified, in `world` (a fresh one if none is given), and says what came of it.
+
+    `packet` is bytes, a scapy packet, or a mapping of context fields; `context` has fields besides a packet. `fuel` is
+    how many instructions the run may take, `trace` asks for each of them, `repeat` runs that often on the same memory.
+
+    Raises InputRefused for what the kernel's test run refuses, ValueError for an unknown engine, EngineUnavailable
+    where it cannot work here. What the program does wrong is the outcome's fault.
+    """
+    found = _ENGINES.get(engine) or engine_named(engine)
+    given = as_input(program, packet, context)
+    options = _DEFAULT if fuel == DEFAULT_FUEL and not trace and repeat == 1 else Options(fuel, trace, repeat)
+    return found.run(program, given, world if world is not None else World(), options)
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of this name, made when it is first asked for."""
+    if name not in _ENGINES:
+        _ENGINES[name] = _make(name)
+    return _ENGINES[name]
+
+
+def _make(name: str) -> Engine:
+    if name == "reference":
+        from simulator.engines.reference import ReferenceEngine
+
+        return ReferenceEngine()
+    if name == "python":
+        from simulator.engines.python import PythonEngine
+
+        return PythonEngine()
+    if name == "kernel":
+        from simulator.engines.kernel import KernelEngine
+
+        return KernelEngine()
+    raise ValueError(f"no engine {name!r}: there are {', '.join(ENGINES)}")
