@@ -1,6 +1,6 @@
 """Asks the running kernel, as root, what `bpflisp.spec` needs to know of it, and keeps what it answered.
 
-    python -m tools.probe_kernel helpers contexts returns maps enums   # all of them where none is named
+    python -m tools.probe_kernel enums helpers contexts returns maps attach   # all of them where none is named
 
 Writes `tools/answers/<release>/<question>.json`; `tools.gen_tables` makes the shipped tables of them. Nothing is
 attached and nothing stays loaded. Takes about a minute.
@@ -251,6 +251,37 @@ def ask_returns() -> dict[str, Any]:
     return answers
 
 
+XDP_HAS_FRAGS = 32
+
+
+def ask_attach() -> dict[str, Any]:
+    """Which attach types each program type loads with, and what it says to the flags for sleeping and fragments.
+
+    An attach type counts as taken where the verifier's answer is that for number 0 or a program's; a type that wants
+    a BTF target is not asked.
+    """
+    answers: dict[str, Any] = {}
+    for prog_type in enumerations()["bpf_prog_type"]:
+        if prog_type in ("unspec", "tracing", "lsm", "struct_ops", "ext"):
+            continue
+        taken = {name: _taken(Shape(prog_type, name)) for name in enumerations()["bpf_attach_type"]}
+        best = next((name for name, loads in taken.items() if loads), "")
+        row: dict[str, Any] = {"taken": [name for name, loads in taken.items() if loads]}
+        for flag, key in ((SLEEPABLE, "sleepable"), (XDP_HAS_FRAGS, "frags")):
+            said = Shape(prog_type, best, flag).load(mov(0, 1) + EXIT)
+            row[key] = [said.errno, said.message]
+        said = Shape(prog_type, best).load(mov(0, 1) + EXIT)
+        row["plain"] = [said.errno, said.message]
+        answers[prog_type] = row
+    return answers
+
+
+def _taken(shape: Shape) -> bool:
+    """Asked with the flag for sleeping too: a syscall program loads with nothing else."""
+    code = mov(0, 1) + EXIT
+    return shape.load(code).accepted or Shape(shape.prog_type, shape.attach_type, SLEEPABLE).load(code).accepted
+
+
 _MAP_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 24, 32, 255, 256, 257, 260, 264, 512, 513, 600, 1024, 4096)
 _MAP_ENTRIES = (0, 1, 2, 3, 100, 4095, 4096, 6000, 8192, 1 << 20)
 _MAP_FLAGS = tuple(1 << bit for bit in range(19))
@@ -296,6 +327,7 @@ QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "contexts": ask_contexts,
     "returns": ask_returns,
     "maps": ask_maps,
+    "attach": ask_attach,
 }
 
 

@@ -91,20 +91,60 @@ def attach_min_kernel(name: str) -> str:
 
 @cache
 def return_range(prog_type: str, attach_type: str = "") -> tuple[int, int] | None:
-    """The least and greatest r0, signed, that 6.18 lets such a program exit with; None where any is accepted."""
+    """The least and greatest r0, signed, that 6.18 lets such a program exit with; None where any is accepted.
+
+    The range of an LSM program hangs on its hook: `lsm_return_range`. That of a struct_ops program is any; one whose
+    member gives nothing back may leave anything in r0.
+    """
     wanted = prefer(prog_type, attach_type)
-    rows = [row for row in table("programs")["returns"] if row[0] == prog_type]
-    only = len({tuple(row[2:]) for row in rows}) == 1 and prog_type in _ONE_RANGE
-    for _, attach, low, high in rows:
-        if attach == wanted or only:
-            return low, high
-    return None
+    rows = {row[1]: (row[2], row[3]) for row in table("programs")["returns"] if row[0] == prog_type}
+    if wanted in rows:
+        return rows[wanted]
+    return (0, 1) if rows and prog_type not in _RANGE_BY_ATTACH_TYPE else None
 
 
-# Program types whose range does not hang on the attach type.
-_ONE_RANGE = frozenset(
-    {"cgroup_device", "cgroup_sock", "cgroup_sysctl", "cgroup_sockopt", "sock_ops", "sk_lookup", "netfilter"}
-)
+# Of these program types only the listed attach types have a range; of the others every program has.
+_RANGE_BY_ATTACH_TYPE = frozenset({"kprobe", "tracing"})
+
+BOOL_LSM_HOOKS: Final = frozenset({"audit_rule_known", "inode_xattr_skipcap"})
+"""LSM hooks whose answer is a truth value, not an error number. Source: kernel/bpf/bpf_lsm.c."""
+
+
+def lsm_return_range(attach_type: str, hook: str, void: bool = False) -> tuple[int, int] | None:
+    """The range of an LSM program's r0. `hook` is the hook without bpf_lsm_; `void` says that it gives nothing back."""
+    if attach_type == "lsm_cgroup":
+        return (1, 1) if void else (0, 1)
+    if void:
+        return None
+    return (0, 1) if hook in BOOL_LSM_HOOKS else (-4095, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRules:
+    """What BPF_PROG_LOAD of 6.18 asks of a program type besides instructions.
+
+    `attach_types` are those that it loads with, None where it does not look at them ("" is number 0). `sleepable` is
+    "never", "may" or "must". `attach_target` says that a BTF id of a kernel function or type has to be named.
+    """
+
+    attach_types: frozenset[str] | None
+    sleepable: str
+    attach_target: bool
+
+
+NOT_SLEEPABLE: Final = "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable"
+"""What the verifier says to BPF_F_SLEEPABLE on any other program."""
+
+ONLY_SLEEPABLE: Final = "Syscall programs can only be sleepable"
+"""What the verifier says to a syscall program without BPF_F_SLEEPABLE."""
+
+
+@cache
+def load_rules(prog_type: str) -> LoadRules:
+    """The rules of a program type; KeyError where there is none of this name."""
+    row = table("programs")["load"][prog_type]
+    taken = frozenset(row["attach"]) if "attach" in row else None
+    return LoadRules(taken, row["sleepable"], row.get("target", False))
 
 
 @dataclass(frozen=True, slots=True)
