@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from simulator.verifier import btfinfo, cfg
-from simulator.verifier.attach import check_attach_target
+from simulator.verifier.attach import GPL_LICENSES, check_attach_target
 from simulator.verifier.callfacts import THROW, calls_of
 from simulator.verifier.cfg import CallFacts, Marks
 from simulator.verifier.fastcall import Fastcalls, find_fastcalls
@@ -37,10 +37,6 @@ _E2BIG, _EACCES = 7, 13
 
 # Kernel functions that read what a network card says of a packet; for programs bound to one, which we do not load.
 _DEVICE_KFUNCS: Final = ("bpf_xdp_metadata_rx_",)
-
-_GPL_LICENSES: Final = frozenset(
-    {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,7 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
         code=program.code,
         slots=slots,
         attach_type=effective_attach_type(program),
-        gpl=program.license in _GPL_LICENSES,
+        gpl=program.license in GPL_LICENSES,
         subprograms=subprograms,
         subprogram_of=function_of,
         **_columns(marks),
@@ -176,7 +172,7 @@ def _function_starts(program: Program, slots: Slots) -> list[int]:
 
 
 def _add_kfunc(program: Program, at: int, seen: set[str]) -> None:
-    if program.license not in _GPL_LICENSES:
+    if program.license not in GPL_LICENSES:
         raise Refused("cannot call kernel function from non-GPL compatible program", insn=at)
     name = program.kfuncs.get(at, f"#{at}")
     if name.startswith(_DEVICE_KFUNCS):
