@@ -1,0 +1,117 @@
+"""From machine code with machine registers to instructions in a row: order of blocks, jumps, frame, relocations."""
+
+from __future__ import annotations
+
+from bpflisp.back.frame import lay_out
+from bpflisp.back.layout import order_blocks
+from bpflisp.back.legalise import INVERSE
+from bpflisp.back.machine import (
+    ADD_IMM,
+    MOV_REG,
+    BackError,
+    Code,
+    CoreRelocation,
+    MBlock,
+    MFunction,
+    MInsn,
+    Relocation,
+)
+from bpflisp.back.target import Target
+from bpflisp.ir.ssa import Position, Slot
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import FRAME_POINTER, JA_CODE, JMP, JMP32, JUMP_CODES
+
+_REACH = 1 << 15
+
+
+def emit(function: MFunction, target: Target, position: Position | None = None) -> Code:
+    """Instructions, relocations and line records of an allocated function."""
+    order = order_blocks(function)
+    slots = dict.fromkeys(insn.slot for insn in function.instructions() if insn.slot is not None)
+    offsets, depth = lay_out(slots, position)
+    rows = _Rows(target, offsets)
+    for block, following in zip(order, [*order[1:], None], strict=True):
+        rows.block(block, following)
+    return rows.code(function.name, depth)
+
+
+class _Rows:
+    """The instructions so far; a jump's distance is filled in at the end."""
+
+    def __init__(self, target: Target, frame: dict[Slot, int]) -> None:
+        self.target = target
+        self.frame = frame
+        self.insns: list[MInsn] = []
+        self.jumps: list[MBlock | None] = []
+        self.starts: dict[MBlock, int] = {}
+
+    def block(self, block: MBlock, following: MBlock | None) -> None:
+        self.starts[block] = len(self.insns)
+        for insn in block.body:
+            self._insn(insn)
+        if block.end is None:
+            if block.targets[0] is not following:
+                self._append(MInsn(JMP | JA_CODE, position=block.position), block.targets[0])
+        elif not block.targets:
+            self._append(block.end, None)
+        else:
+            self._branch(block.end, block.targets[0], block.targets[1], following)
+
+    def _branch(self, end: MInsn, taken: MBlock, other: MBlock, following: MBlock | None) -> None:
+        if taken is other:
+            if taken is not following:
+                self._append(MInsn(JMP | JA_CODE, position=end.position), taken)
+            return
+        op, width = end.row.op, end.row.width
+        if taken is following and op in INVERSE and self.target.compares(INVERSE[op], width):
+            end.opcode ^= JUMP_CODES[op] ^ JUMP_CODES[INVERSE[op]]
+            taken, other = other, taken
+        self._append(end, taken)
+        if other is not following:
+            self._append(MInsn(JMP | JA_CODE, position=end.position), other)
+
+    def _append(self, insn: MInsn, jump: MBlock | None) -> None:
+        self.insns.append(insn)
+        self.jumps.append(jump)
+
+    def _insn(self, insn: MInsn) -> None:
+        base = self.frame[insn.slot] if insn.slot is not None else 0
+        if insn.is_lea:
+            self._append(MInsn(MOV_REG, insn.dst, FRAME_POINTER, position=insn.position), None)
+            self._append(MInsn(ADD_IMM, insn.dst, imm=insn.imm + base, position=insn.position), None)
+            return
+        insn.off += base
+        self._append(insn, None)
+
+    def code(self, name: str, stack: int) -> Code:
+        """Fill the distances in, and turn everything into what leaves the back end."""
+        slots = self._slots()
+        code = Code(name, [], stack=stack)
+        last: Position | None = None
+        for index, (insn, jump) in enumerate(zip(self.insns, self.jumps, strict=True)):
+            at = slots[index]
+            if jump is not None:
+                self._set_distance(insn, slots[self.starts[jump]] - at - 1)
+            code.insns.append(Insn(insn.opcode, insn.dst, insn.src, insn.off, insn.imm, insn.imm_high))
+            if insn.symbol is not None:
+                code.relocations.append(Relocation(at, insn.symbol.kind, insn.symbol.name, insn.symbol.addend))
+            if insn.core is not None:
+                code.core.append(CoreRelocation(at, insn.core))
+            if insn.position is not None and insn.position != last:
+                code.lines.append((at, insn.position))
+                last = insn.position
+        return code
+
+    def _slots(self) -> list[int]:
+        slots = [0]
+        for insn in self.insns:
+            slots.append(slots[-1] + Insn(insn.opcode).slots)
+        return slots
+
+    def _set_distance(self, insn: MInsn, distance: int) -> None:
+        if -_REACH <= distance < _REACH:
+            insn.off = distance
+        elif insn.opcode == JMP | JA_CODE and self.target.sign_extension:
+            insn.opcode, insn.imm = JMP32 | JA_CODE, distance
+        else:
+            raise BackError("a jump is too far: split the function", insn.position)

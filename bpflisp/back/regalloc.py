@@ -1,0 +1,209 @@
+"""Register allocation by graph colouring, after Briggs: coalesce, simplify, colour, and spill what is left over.
+
+r0 to r5 lose their values at calls: a call writes them, so whatever is alive across one conflicts with them and gets
+r6 to r9. A value that a constant, a map, an address makes is not spilled but made again before each use. The result
+has machine registers alone; `audit.py` proves it independently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bpflisp.back.interference import Interference, build
+from bpflisp.back.liveness import members
+from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MBlock, MFunction, MInsn
+from bpflisp.back.rename import rename
+from bpflisp.ir.ssa import Slot
+from bpflisp.spec.isa import FRAME_POINTER, LDX, MODE_MEM, SIZE_BITS, STX, Kind
+
+COLOURS = len(ALLOCATABLE)
+LOAD64 = LDX | MODE_MEM | SIZE_BITS[8]
+STORE64 = STX | MODE_MEM | SIZE_BITS[8]
+_ROUNDS = 30
+
+
+def allocate(function: MFunction) -> None:
+    """Give every virtual register a machine register, or a stack slot; in place.
+
+    Raises BackError where that does not come to an end, which says that an instruction needs too many registers.
+    """
+    temporaries: set[int] = set()
+    for _ in range(_ROUNDS):
+        graph = build(function)
+        colours, spilled = _Colouring(graph, temporaries).run()
+        if not spilled:
+            rename(function, colours)
+            _drop_idle_copies(function)
+            return
+        for register in spilled:
+            temporaries |= _spill(function, register)
+    raise BackError(f"{function.name}: no allocation of registers found", None)
+
+
+def _drop_idle_copies(function: MFunction) -> None:
+    for block in function.blocks:
+        block.body = [insn for insn in block.body if not (insn.is_copy and insn.dst == insn.src)]
+
+
+class _Colouring:
+    """One attempt on one graph."""
+
+    def __init__(self, graph: Interference, temporaries: set[int]) -> None:
+        self.graph = graph
+        self.conflicts = dict(graph.conflicts)
+        self.temporaries = temporaries
+        self.alias: dict[int, int] = {}
+
+    def run(self) -> tuple[dict[int, int], list[int]]:
+        """(virtual register -> machine register, registers to spill); the first is whole where the second is empty."""
+        self._coalesce()
+        order = self._simplify()
+        colours, spilled = self._select(order)
+        for register in self.alias:
+            root = self._root(register)
+            if root in colours:
+                colours[register] = colours[root]
+        return colours, spilled
+
+    def _root(self, register: int) -> int:
+        while register in self.alias:
+            register = self.alias[register]
+        return register
+
+    # Coalescing
+
+    def _coalesce(self) -> None:
+        """Merge the ends of copies as long as a safe merge is found, the hottest first."""
+        copies = sorted(self.graph.copies, key=lambda copy: -copy[2])
+        progress = True
+        while progress:
+            progress = False
+            for a, b, _ in copies:
+                a, b = self._root(a), self._root(b)
+                if a == b or (a < FIRST_VIRTUAL and b < FIRST_VIRTUAL) or self.conflicts[a] >> b & 1:
+                    continue
+                if b < FIRST_VIRTUAL:
+                    a, b = b, a
+                if self._safe(a, b):
+                    self._merge(a, b)
+                    progress = True
+
+    def _safe(self, a: int, b: int) -> bool:
+        """Whether merging b into a cannot make a colourable graph uncolourable.
+
+        George's test for a machine register, or Briggs's for two virtual ones.
+        """
+        if a < FIRST_VIRTUAL:
+            return all(self.conflicts[a] >> t & 1 or self._low(t) for t in members(self.conflicts[b]))
+        together = members(self.conflicts[a] | self.conflicts[b])
+        return sum(not self._low(t) for t in together) < COLOURS
+
+    def _low(self, register: int) -> bool:
+        return register >= FIRST_VIRTUAL and self.conflicts[register].bit_count() < COLOURS
+
+    def _merge(self, a: int, b: int) -> None:
+        self.alias[b] = a
+        neighbours = self.conflicts.pop(b)
+        self.conflicts[a] |= neighbours
+        for t in members(neighbours):
+            self.conflicts[t] = self.conflicts[t] & ~(1 << b) | 1 << a
+        self.graph.weight[a] = self.graph.weight.get(a, 0.0) + self.graph.weight.get(b, 0.0)
+        if b in self.temporaries:
+            self.temporaries.add(a)
+
+    # Simplifying and colouring
+
+    def _simplify(self) -> list[int]:
+        """The registers in the order in which they leave the graph: easy ones, else the cheapest to spill."""
+        left = {r for r in self.conflicts if r >= FIRST_VIRTUAL}
+        present = sum(1 << r for r in self.conflicts)
+        order = []
+        while left:
+            easy = [r for r in left if (self.conflicts[r] & present).bit_count() < COLOURS]
+            chosen = min(easy) if easy else min(left, key=lambda r: self._spill_cost(r, present))
+            order.append(chosen)
+            left.discard(chosen)
+            present &= ~(1 << chosen)
+        return order
+
+    def _spill_cost(self, register: int, present: int) -> tuple[bool, float, int]:
+        degree = (self.conflicts[register] & present).bit_count()
+        return register in self.temporaries, self.graph.weight.get(register, 0.0) / max(degree, 1), register
+
+    def _select(self, order: list[int]) -> tuple[dict[int, int], list[int]]:
+        colours = {r: r for r in ALLOCATABLE}
+        spilled = []
+        wishes = self._wishes()
+        for register in reversed(order):
+            taken = {colours[t] for t in members(self.conflicts[register]) if t in colours}
+            free = [r for r in ALLOCATABLE if r not in taken]
+            if not free:
+                spilled.append(register)
+                continue
+            wished = [colours[t] for t in wishes.get(register, ()) if colours.get(t) in free]
+            colours[register] = wished[0] if wished else free[0]
+        return colours, spilled
+
+    def _wishes(self) -> dict[int, list[int]]:
+        """For each register those that a copy still connects it with."""
+        wishes: dict[int, list[int]] = {}
+        for a, b, _ in self.graph.copies:
+            a, b = self._root(a), self._root(b)
+            wishes.setdefault(a, []).append(b)
+            wishes.setdefault(b, []).append(a)
+        return wishes
+
+
+# Spilling
+
+
+def _spill(function: MFunction, register: int) -> set[int]:
+    """Keep a register in memory, or make it again, at every instruction that names it; gives the registers made."""
+    defining = [insn for insn in function.instructions() if register in insn.defs()]
+    maker = defining[0] if len(defining) == 1 and _can_be_made_again(defining[0]) else None
+    slot = Slot(8, 8, "spill")
+    made: set[int] = set()
+    for block in function.blocks:
+        _spill_in_block(function, block, register, maker, slot, made)
+    return made
+
+
+def _can_be_made_again(insn: MInsn) -> bool:
+    """Whether it gives the same value anywhere: it reads no register and no memory."""
+    return not insn.raw and insn.row.kind in (Kind.ALU, Kind.LOAD_IMM64) and not insn.uses()
+
+
+def _spill_in_block(
+    function: MFunction, block: MBlock, register: int, maker: MInsn | None, slot: Slot, made: set[int]
+) -> None:
+    body: list[MInsn] = []
+    for insn in [*block.body, *([block.end] if block.end else [])]:
+        reads, writes = register in insn.uses(), register in insn.defs()
+        if maker is insn:
+            continue
+        if not reads and not writes:
+            body.append(insn)
+            continue
+        temporary = function.register()
+        made.add(temporary)
+        if reads:
+            body.append(
+                replace(maker, dst=temporary, position=insn.position)
+                if maker
+                else MInsn(LOAD64, temporary, FRAME_POINTER, slot=slot, position=insn.position)
+            )
+        rename_in(insn, register, temporary)
+        body.append(insn)
+        if writes:
+            body.append(MInsn(STORE64, FRAME_POINTER, temporary, slot=slot, position=insn.position))
+    if block.end:
+        body.pop()
+    block.body = body
+
+
+def rename_in(insn: MInsn, old: int, new: int) -> None:
+    """Write `new` for the virtual register `old` in the instruction's fields."""
+    if insn.dst == old:
+        insn.dst = new
+    if insn.src == old:
+        insn.src = new
