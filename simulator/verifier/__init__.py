@@ -1,1 +1,43 @@
 """The verifier: for a program and a kernel version, the kernel's verdict. It never asks a kernel."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.verdict import Verdict
+
+if TYPE_CHECKING:
+    from bpflisp.spec.btf import Btf
+    from simulator.program import Program
+
+__all__ = ["verify"]
+
+
+def verify(
+    program: Program,
+    kernel: str = "6.18",
+    kernel_btf: str | Path | bytes | Btf | None = None,
+    log_level: int = 1,
+    cpus: int = 2,
+) -> Verdict:
+    """The verdict of that kernel's verifier on a program.
+
+    `kernel` is a version, as "6.18" or "6.1.192"; `kernel_btf` the BTF of its vmlinux (path, bytes or read), which
+    programs need that use kernel types or functions; `log_level` 0 makes no log, 1 and 2 the kernel's; `cpus` the
+    number of possible CPUs, which some bounds depend on. Raises `bpflisp.spec.kernels.UnknownKernelError` and
+    `bpflisp.spec.btf.BtfError`.
+    """
+    from bpflisp.spec.btf import read_btf
+    from bpflisp.spec.kernels import profile
+    from simulator.verifier.report import judge
+
+    typed = read_btf(kernel_btf) if kernel_btf is not None else None
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return judge(program, profile(kernel), typed, log_level, cpus)
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,209 @@
+"""Calls of the program's own functions, callbacks, and returns from both.
+
+Source: check_func_call, push_callback_call, prepare_func_exit and check_return_code of kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from bpflisp.spec.insn import Insn
+from simulator.verifier import prune
+from simulator.verifier import regs as r
+from simulator.verifier.retval import ReturnRange, outside_text
+from simulator.verifier.regs import NOTHING, ZERO, Reg, type_name
+from simulator.verifier.stack import UNKNOWN_REG
+from simulator.verifier.state import MAIN_CALLSITE, Frame, State
+
+if TYPE_CHECKING:
+    from simulator.verifier.machine import Machine
+
+MAX_FRAMES: Final = 8
+EXIT: Final = -1
+"""What a step returns where the path ends."""
+
+Setup = Callable[["Machine", Frame, Frame], None]
+
+
+def enter(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -> Frame:
+    """A frame for a function, its arguments set up from the caller's registers."""
+    depth = len(state.frames)
+    if depth + 1 > MAX_FRAMES:
+        m.fail(f"the call stack of {depth + 1} frames is too deep")
+    callee = Frame(depth, callsite, subprog)
+    callee.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=depth)
+    setup(m, state.frames[-1], callee)
+    state.frames.append(callee)
+    return callee
+
+
+def _same_arguments(m: Machine, caller: Frame, callee: Frame) -> None:
+    callee.regs[1:6] = caller.regs[1:6]
+
+
+def clobber(frame: Frame) -> None:
+    """A call leaves nothing in r0 to r5."""
+    frame.regs[0:6] = [NOTHING] * 6
+
+
+def call_subprogram(m: Machine, idx: int, insn: Insn) -> int:
+    """A call of one of the program's functions: a static one is walked through, a global one is verified by itself."""
+    subprog = m.subprog_at(idx + insn.imm + 1)
+    number = subprog.number
+    state = m.state
+    if subprog.is_global:
+        return _call_global(m, idx, number)
+    m.liveness.leave()
+    enter(m, state, number, idx, _same_arguments)
+    clobber(state.frames[-2])
+    m.frame = state.frames[-1]
+    m.name_frames()
+    if m.log.level:
+        m.log.write("caller:\n")
+        m.log.state(m, state, len(state.frames) - 2, True)
+        m.log.write("callee:\n")
+        m.log.state(m, state, len(state.frames) - 1, True)
+    return subprog.start
+
+
+def _call_global(m: Machine, idx: int, number: int) -> int:
+    subprog = m.layout.subprograms[number]
+    holds = m.state.holds
+    problem = m.globals.check_call(m, number)
+    if holds.locks:
+        m.fail("global function calls are not allowed while holding a lock,", "use static function instead")
+    if subprog.might_sleep and (holds.rcu or holds.preempt or holds.irq_id or not m.state.sleepable):
+        where = "non-preemptible region" if holds.preempt else "RCU read-side critical section"
+        where = "a non-sleepable BPF program context" if not (holds.preempt or holds.rcu) else where
+        m.fail(f"sleepable global function {subprog.name}() called in {where}")
+    if problem:
+        m.fail(*problem, f"Caller passes invalid args into func#{number} ('{subprog.name}')")
+    m.log_line(f"Func#{number} ('{subprog.name}') is global and assumed valid.")
+    if subprog.changes_packet:
+        m.forget_packet()
+    m.globals.called.add(number)
+    clobber(m.frame)
+    m.frame.regs[0] = UNKNOWN_REG
+    return idx + 1
+
+
+def push_callback(m: Machine, idx: int, subprog: int, setup: Setup, asynchronous: bool = False) -> None:
+    """The function that a helper was given is looked at later, as it is called by the helper."""
+    start = m.layout.subprograms[subprog].start
+    m.callbacks.add(subprog)
+    caller = m.frame
+    if asynchronous:
+        _push_async(m, idx, subprog, setup)
+        return
+    state = m.push_state(start, idx)
+    enter(m, state, subprog, idx, setup)
+    state.callback_unroll += 1
+    state.frames[-2].callback_depth += 1
+    caller.callback_depth = 0
+
+
+def _push_async(m: Machine, idx: int, subprog: int, setup: Setup) -> None:
+    state = State()
+    frame = Frame(0, MAIN_CALLSITE, subprog)
+    frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
+    frame.async_entry = m.frame.async_entry + 1
+    setup(m, m.frame, frame)
+    state.frames.append(frame)
+    m.async_callbacks.add(subprog)
+    m.push_made(state, m.layout.subprograms[subprog].start, idx)
+
+
+def _within(reg: Reg, bounds: tuple[int, int], low_half: bool) -> bool:
+    if low_half:
+        return bounds[0] <= reg.num.smin32 and reg.num.smax32 <= bounds[1]
+    return bounds[0] <= reg.num.smin and reg.num.smax <= bounds[1]
+
+
+def leave(m: Machine, idx: int) -> int:
+    """A return from a function to its caller, or from a callback to the helper that called it."""
+    state = m.state
+    callee = state.frames[-1]
+    r0 = callee.regs[0]
+    if r0.type == r.PTR_STACK:
+        m.fail("cannot return stack pointer to the caller")
+    caller = state.frames[-2]
+    if callee.in_callback:
+        if r0.type != r.SCALAR:
+            m.fail("R0 not a scalar value")
+        m.mark_precise(0)
+        if not _within(r0, callee.callback_range, False):
+            wanted = ReturnRange(*callee.callback_range)
+            m.fail(outside_text("At callback return", "R0", r0.num.smin, r0.num.smax, wanted))
+        then = callee.callsite
+    else:
+        caller.regs[0] = r0
+        then = callee.callsite + 1
+    if m.log.level:
+        m.log.write("returning from callee:\n")
+        m.log.state(m, state, len(state.frames) - 1, True)
+        m.log.write(f"to caller at {then}:\n")
+        m.log.state(m, state, len(state.frames) - 2, True)
+    m.liveness.update(*m.frame_names())
+    state.frames.pop()
+    m.frame = caller
+    m.name_frames()
+    if callee.in_callback:
+        previous = prune.find_previous(m, state, then)
+        if previous is not None:
+            prune.widen(m, previous, state)
+    m.starts_afresh = True
+    return then
+
+
+def check_leaks(m: Machine, throws: bool, check_locks: bool, what: str) -> None:
+    """That nothing is still held where it would be lost."""
+    holds = m.state.holds
+    if check_locks and holds.locks:
+        m.fail(f"{what} cannot be used inside bpf_spin_lock-ed region")
+    if throws or len(m.state.frames) == 1:
+        lost = [f"Unreleased reference id={ref.id} alloc_insn={ref.insn}" for ref in holds.refs if ref.kind == "ptr"]
+        if lost:
+            m.fail(*lost, f"{what} would lead to reference leak")
+    if check_locks and holds.irq_id:
+        m.fail(f"{what} cannot be used inside bpf_local_irq_save-ed region")
+    if check_locks and holds.rcu:
+        m.fail(f"{what} cannot be used inside bpf_rcu_read_lock-ed region")
+    if check_locks and holds.preempt:
+        m.fail(f"{what} cannot be used inside bpf_preempt_disable-ed region")
+
+
+def exit_step(m: Machine, idx: int) -> int:
+    """An exit instruction."""
+    inner = len(m.state.frames) > 1
+    check_leaks(m, False, not inner, "BPF_EXIT instruction in main prog")
+    if inner:
+        return leave(m, idx)
+    check_return(m)
+    return EXIT
+
+
+def check_return(m: Machine) -> None:
+    """That a program returns what its type lets it return."""
+    frame = m.state.frames[0]
+    if m.subprog and not frame.in_async_callback and not frame.in_exception_callback:
+        if not m.globals.returns_void(m, m.subprog):
+            m.readable(0)
+            if m.frame.regs[0].type != r.SCALAR:
+                kind = type_name(m.frame.regs[0].type)
+                m.fail(f"At subprogram exit the register R0 is not a scalar value ({kind})")
+        return
+    wanted = m.return_range
+    where = "At program exit"
+    if frame.in_async_callback:
+        where, wanted = "At async callback return", ReturnRange(*frame.callback_range)
+    elif m.returns_void:
+        return
+    reg = m.readable(0)
+    if wanted is None:
+        return
+    if reg.type != r.SCALAR:
+        m.fail(f"{where} the register R0 is not a known value ({type_name(reg.type)})")
+    m.mark_precise(0)
+    if not _within(reg, (wanted.low, wanted.high), wanted.width == 32):
+        m.fail(outside_text(where, "R0", reg.num.smin, reg.num.smax, wanted))

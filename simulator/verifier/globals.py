@@ -1,0 +1,191 @@
+"""Global functions of a program: verified by themselves, by what BTF says of their arguments.
+
+Source: btf_prepare_func_args of kernel/bpf/btf.c and btf_check_func_arg_match of kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bpflisp.spec.btf import Btf, BtfError, BtfKind
+from simulator.verifier import access
+from simulator.verifier import regs as r
+from simulator.verifier.branches import not_null
+from simulator.verifier.helper_calls import check_argument_offset
+from simulator.verifier.refusal import Refused
+from simulator.verifier.regs import ZERO, Reg, is_null
+from simulator.verifier.stack import UNKNOWN_REG
+from simulator.verifier.state import Frame
+
+if TYPE_CHECKING:
+    from simulator.verifier.machine import Machine
+
+_SCALARS = frozenset({BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64})
+
+CONTEXT_NAMES = {
+    "socket_filter": "__sk_buff", "sched_cls": "__sk_buff", "sched_act": "__sk_buff", "cgroup_skb": "__sk_buff",
+    "lwt_in": "__sk_buff", "lwt_out": "__sk_buff", "lwt_xmit": "__sk_buff", "lwt_seg6local": "__sk_buff",
+    "sk_skb": "__sk_buff", "flow_dissector": "__sk_buff", "xdp": "xdp_md", "cgroup_sock": "bpf_sock",
+    "cgroup_sock_addr": "bpf_sock_addr", "sock_ops": "bpf_sock_ops", "sk_msg": "sk_msg_md",
+    "kprobe": "bpf_user_pt_regs_t", "tracepoint": "__u64", "perf_event": "bpf_perf_event_data",
+    "raw_tracepoint": "bpf_raw_tracepoint_args", "raw_tracepoint_writable": "bpf_raw_tracepoint_args",
+    "cgroup_device": "bpf_cgroup_dev_ctx", "cgroup_sysctl": "bpf_sysctl", "cgroup_sockopt": "bpf_sockopt",
+    "sk_reuseport": "sk_reuseport_md", "sk_lookup": "bpf_sk_lookup", "netfilter": "bpf_nf_ctx", "lirc_mode2": "__u32",
+    "syscall": "", "struct_ops": "", "ext": "", "lsm": "", "tracing": "",
+}  # fmt: skip
+"""Program type -> the structure that a global function's argument has to point to for the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a global function: "context", "number" or "memory" of so many bytes."""
+
+    kind: str
+    size: int = 0
+    may_be_null: bool = False
+
+
+class Globals:
+    """The global functions that were called and verified."""
+
+    def __init__(self) -> None:
+        self.called: set[int] = set()
+        self.verified: set[int] = set()
+        self._arguments: dict[int, tuple[Argument, ...]] = {}
+
+    def check_main(self, m: Machine) -> None:
+        """The entry function's signature only matters to those that replace it."""
+
+    def arguments(self, m: Machine, number: int) -> tuple[Argument, ...]:
+        """What BTF says of the arguments. Raises Refused in the kernel's words."""
+        known = self._arguments.get(number)
+        if known is None:
+            known = self._arguments[number] = self._read(m, number)
+        return known
+
+    def _read(self, m: Machine, number: int) -> tuple[Argument, ...]:
+        subprogram = m.layout.subprograms[number]
+        btf = m.program.btf
+        if btf is None or not subprogram.type_id:
+            raise Refused("Global functions need valid BTF", errno=14)
+        proto = btf.func_proto(subprogram.type_id)
+        params = btf.params(proto)
+        if len(params) > 5:
+            m.fail(f"Global function {subprogram.name}() with {len(params)} > 5 args. Buggy compiler.")
+        result = btf.type(btf.resolve(btf.result(proto))) if btf.result(proto) else None
+        if result is None or result.kind not in _SCALARS:
+            m.fail(f"Global function {subprogram.name}() doesn't return scalar. Only those are supported.")
+        return tuple(
+            self._argument(m, btf, subprogram.type_id, index, param.type, subprogram.name)
+            for index, param in enumerate(params)
+        )
+
+    def _argument(self, m: Machine, btf: Btf, func: int, index: int, type_id: int, name: str) -> Argument:
+        head = btf.type(btf.resolve(type_id))
+        tags = {tag for tag, component in btf.tags(func) if component == index and tag.startswith("arg:")}
+        if head.kind in _SCALARS:
+            if tags:
+                m.fail(f"arg#{index} has pointer tag, but is not a pointer type")
+            return Argument("number")
+        if head.kind is not BtfKind.PTR:
+            m.fail(f"Arg#{index} type {head.kind.name} in {name}() is not supported yet.")
+        if "arg:ctx" in tags or self._is_context(m, btf, head.target):
+            return Argument("context")
+        if tags - {"arg:nonnull"}:
+            m.unsupported(f"a global function's argument tagged {', '.join(sorted(tags))}")
+        pointee = btf.type(btf.resolve(head.target)) if head.target else None
+        if pointee is not None and pointee.kind is BtfKind.STRUCT and pointee.name in ("bpf_dynptr", "bpf_dynptr_kern"):
+            m.unsupported("a dynptr as a global function's argument")
+        try:
+            size = btf.size_of(head.target)
+        except BtfError:
+            kind = "UNKNOWN" if pointee is None else pointee.kind.name
+            shown = "" if pointee is None else pointee.name
+            m.fail(f"arg#{index} reference type('{kind} {shown}') size cannot be determined: -22")
+        return Argument("memory", size, "arg:nonnull" not in tags)
+
+    def _is_context(self, m: Machine, btf: Btf, target: int) -> bool:
+        wanted = CONTEXT_NAMES.get(m.program_type, "")
+        at = target
+        while at and btf.type(at).kind in (BtfKind.CONST, BtfKind.VOLATILE, BtfKind.RESTRICT, BtfKind.TYPE_TAG):
+            at = btf.type(at).target
+        while at and btf.type(at).kind is BtfKind.TYPEDEF:
+            if btf.type(at).name == wanted == "bpf_user_pt_regs_t":
+                return True
+            at = btf.skip_modifiers(btf.type(at).target)
+        if not at:
+            return False
+        head = btf.type(at)
+        return head.kind is BtfKind.STRUCT and bool(wanted) and head.name == wanted
+
+    def check_call(self, m: Machine, number: int) -> tuple[str, ...] | None:
+        """What is wrong with the arguments of a call, in the kernel's words; None where nothing is."""
+        try:
+            self._match(m, number)
+        except Refused as refusal:
+            if refusal.code == "unsupported":
+                raise
+            if m.log.level:
+                m.log.reset(m.log.end)
+            return ()
+        return None
+
+    def _match(self, m: Machine, number: int) -> None:
+        for index, argument in enumerate(self.arguments(m, number)):
+            register = index + 1
+            reg = m.frame.regs[register]
+            if argument.kind == "number":
+                if reg.type != r.SCALAR:
+                    m.fail(f"R{register} is not a scalar")
+                continue
+            check_argument_offset(m, register, reg, False)
+            if argument.kind == "context":
+                if reg.type != r.PTR_CTX:
+                    m.fail(f"arg#{index} expects pointer to ctx")
+            else:
+                self._match_memory(m, register, reg, argument, index)
+
+    def _match_memory(self, m: Machine, register: int, reg: Reg, argument: Argument, index: int) -> None:
+        if is_null(reg):
+            pass
+        else:
+            if reg.type & r.MAYBE_NULL:
+                m.frame.regs[register] = not_null(reg)
+            try:
+                access.check_helper_memory(m, register, argument.size, False, True)
+                access.check_helper_memory(m, register, argument.size, True, True)
+            finally:
+                m.frame.regs[register] = reg
+        if not argument.may_be_null and reg.type & r.MAYBE_NULL:
+            m.fail(f"arg#{index} is expected to be non-NULL")
+
+    def set_up(self, m: Machine, number: int, frame: Frame) -> None:
+        """The arguments that a global function is verified with: anything that its signature allows."""
+        for index, argument in enumerate(self.arguments(m, number)):
+            register = index + 1
+            if argument.kind == "context":
+                frame.regs[register] = Reg(r.PTR_CTX, 0, ZERO)
+            elif argument.kind == "number":
+                frame.regs[register] = UNKNOWN_REG
+            else:
+                kind = r.PTR_MEM | (r.MAYBE_NULL if argument.may_be_null else 0)
+                identity = m.new_id() if argument.may_be_null else 0
+                frame.regs[register] = Reg(kind, 0, ZERO, identity, data=(argument.size, 0))
+
+    def returns_void(self, m: Machine, number: int) -> bool:
+        """Whether a function returns nothing."""
+        btf = m.program.btf
+        subprogram = m.layout.subprograms[number]
+        return btf is not None and bool(subprogram.type_id) and btf.result(btf.func_proto(subprogram.type_id)) == 0
+
+    def function_pointer(self, m: Machine, number: int) -> Reg:
+        """The address of a function, to be given to a helper as its callback."""
+        subprogram = m.layout.subprograms[number]
+        if not m.program.func_info:
+            m.fail("missing btf func_info")
+        if subprogram.is_global:
+            m.fail("callback function not static")
+        if number == 0:
+            m.fail("callback function cannot be the main program")
+        return Reg(r.PTR_FUNC, 0, ZERO, data=number)

@@ -1,0 +1,595 @@
+"""The machine that explores a program: its state under way, what is left to explore, and what it counts.
+
+Invariant: exploration is depth first and in the kernel's order: the way straight on first, the other ways from the last
+left to the first. So the count of instructions, the identities and the log come out as the kernel's.
+Source: do_check of kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from bpflisp.spec import contexts, helpers
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import Kind
+from bpflisp.spec.text import insn_text
+from simulator.verifier import backtrack, prune
+from simulator.verifier import regs as r
+from simulator.verifier.globals import Globals
+from simulator.verifier.helper_calls import Helpers
+from simulator.verifier.layout import Explored, Layout, Subprogram
+from simulator.verifier.log import Log
+from simulator.verifier.maps import map_info
+from simulator.verifier.objects import Objects
+from simulator.verifier.prune import Visit
+from simulator.verifier.refusal import Refused, Unsupported
+from simulator.verifier.regs import ZERO, Reg
+from simulator.verifier.retval import return_range, returns_nothing
+from simulator.verifier.scalar import Domain, rules_of
+from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, Step
+from simulator.verifier.typed import Typed
+
+if TYPE_CHECKING:
+    from bpflisp.spec.btf import Btf
+
+PROCESSED_LIMIT: Final = 1_000_000
+PENDING_LIMIT: Final = 8192
+EXIT: Final = -1
+
+STRICT_ALIGNMENT, ANY_ALIGNMENT, TEST_STATE_FREQ, SLEEPABLE = 1, 2, 8, 16
+
+_SYNC_CALLBACK_HELPERS: Final = frozenset({164, 180, 181, 209})
+_POINTER_KINDS: Final = {
+    "pkt": r.PTR_PACKET,
+    "pkt_end": r.PTR_PACKET_END,
+    "pkt_meta": r.PTR_PACKET_META,
+    "flow_keys": r.PTR_FLOW_KEYS,
+    "sock": r.PTR_SOCKET,
+    "sock_or_null": r.PTR_SOCKET | r.MAYBE_NULL,
+    "sock_common": r.PTR_SOCK_COMMON,
+    "sock_common_or_null": r.PTR_SOCK_COMMON | r.MAYBE_NULL,
+    "tp_buffer": r.PTR_TP_BUFFER,
+}
+_PLAIN_CONTEXTS: Final = frozenset({"syscall", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable"})
+
+Run = Callable[[], int]
+
+
+class Pending:
+    """A state to be explored later: where it goes on, where it came from, and how long the log was."""
+
+    __slots__ = ("idx", "log", "prev", "state")
+
+    def __init__(self, state: State, idx: int, prev: int, log: int) -> None:
+        self.state = state
+        self.idx = idx
+        self.prev = prev
+        self.log = log
+
+
+class Machine:
+    """One verification of one program. Read `run` first; the rest serves the transfer functions."""
+
+    def __init__(self, layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> None:
+        program = layout.program
+        self.layout = layout
+        self.program = program
+        self.kernel = layout.profile.name
+        self.kernel_btf = kernel_btf
+        self.code = layout.code
+        self.program_type = program.type
+        self.attach_type = layout.attach_type
+        self.gpl_compatible = layout.gpl
+        self.cpus = cpus
+        self.log = Log(log_level)
+        self.domain = Domain(rules_of(layout.profile.version[:2]))
+        self.maps = [map_info(index, definition) for index, definition in enumerate(program.maps)]
+        self.strict_alignment = bool(program.flags & STRICT_ALIGNMENT) and not program.flags & ANY_ALIGNMENT
+        self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
+        self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
+        self.elides_null = layout.profile.has("array-constant-key-not-null")
+        self.clears_singular_ids = layout.profile.since("6.18")
+        self.helpers = Helpers(self)
+        self.objects = Objects()
+        self.typed = Typed(kernel_btf)
+        self.globals = Globals()
+        self.live_regs = layout.live_registers
+        self.loop_of = layout.loop
+        self.line_index = _line_index(program.line_info, len(self.code))
+        self._note_call_facts()
+        self._note_program_facts()
+        self._reset_counts()
+        self.steps: list[Run | None] = [None] * len(self.code)
+
+    def _note_call_facts(self) -> None:
+        facts = self.layout.calls
+        size = len(self.code)
+        self.iter_next = [at in facts and facts[at].iter_next for at in range(size)]
+        self.may_goto = [insn is not None and insn.row.kind is Kind.MAY_GOTO for insn in self.code]
+        self.packet_changers = PACKET_CHANGERS
+        self.tail_call_returns = False
+
+    def _note_program_facts(self) -> None:
+        self.context_table = contexts.access_table(self.program.type, self.program.attach_type)
+        self.context_is_plain_memory = self.program.type == "syscall"
+        self.flow_keys_size = 56
+        self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
+        self.returns_void = self.kernel_btf is not None and returns_nothing(self.program, self.kernel_btf)
+
+    def _reset_counts(self) -> None:
+        self.processed = self.jumps = self.total_states = self.peak_states = self.max_states = 0
+        self.seen_states = self.backedges = 0
+        self.processed_at_checkpoint = self.jumps_at_checkpoint = 0
+        self.ids = 0
+        self.scratched_regs = self.scratched_slots = 0
+        self.explored: dict[int, list[State]] = {}
+        self.visits: dict[tuple[int, ...], Visit] = {}
+        self.pending: list[Pending] = []
+        self.stack_depth = [0] * len(self.layout.subprograms)
+        self.broken_fastcalls: set[int] = set()
+        self.callbacks: set[int] = set()
+        self.async_callbacks: set[int] = set()
+        self.seen = [False] * len(self.code)
+        self.pointer_kinds: list[int] = [0] * len(self.code)
+        self._loop_inline: dict[int, int | None] = {}
+        self.liveness = self.layout.stack_liveness()
+        self.subprog = 0
+
+    # Exploration.
+
+    def run(self) -> None:
+        """Verifies the program, then each of its global functions that is called. Raises Refused."""
+        self._run_function(0)
+        subprograms = self.layout.subprograms
+        if self.layout.exception_callback >= 0:
+            self.globals.called.add(self.layout.exception_callback)
+        while True:
+            fresh = [
+                one.number
+                for one in subprograms[1:]
+                if one.is_global and one.number in self.globals.called - self.globals.verified
+            ]
+            if not fresh:
+                return
+            for number in fresh:
+                self._run_function(number)
+                self.globals.verified.add(number)
+                name = subprograms[number].name
+                self.log_line(f"Func#{number} ('{name}') is safe for any args that match its prototype")
+
+    def _run_function(self, number: int) -> None:
+        subprogram = self.layout.subprograms[number]
+        self.subprog = number
+        self.explored.clear()
+        self.visits.clear()
+        self.log.new_function()
+        frame = Frame(0, MAIN_CALLSITE, number)
+        frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
+        state = State()
+        state.first = subprogram.start
+        state.sleepable = bool(self.program.flags & SLEEPABLE)
+        state.frames.append(frame)
+        self.state, self.frame = state, frame
+        self.idx = subprogram.start
+        if number:
+            self.log_line(f"Validating {subprogram.name}() func#{number}...")
+            self.globals.set_up(self, number, frame)
+        else:
+            self.globals.check_main(self)
+            frame.regs[1] = Reg(r.PTR_CTX, 0, ZERO)
+        self.name_frames()
+        self._explore(subprogram.start)
+        if self.log.level < 2:
+            self.log.reset(0)
+
+    def _explore(self, start: int) -> None:
+        layout, log, steps = self.layout, self.log, self.steps
+        prune_point, jump_point, seen = layout.prune_point, layout.jump_point, self.seen
+        self.idx, prev = start, -1
+        self.starts_afresh = False
+        while True:
+            idx = self.idx
+            state = self.state
+            self.recorded = False
+            self.prev_idx = prev
+            self.processed += 1
+            if self.processed > PROCESSED_LIMIT:
+                self.fail(f"BPF program is too large. Processed {self.processed} insn")
+            state.last = prev
+            state.idx = idx
+            if prune_point[idx] and prune.is_visited(self, idx):
+                if log.level:
+                    log.write(f"\nfrom {prev} to {idx}: safe\n" if self.starts_afresh else f"{idx}: safe\n")
+            else:
+                if jump_point[idx]:
+                    self.remember()
+                if log.level:
+                    self._log_step(prev, idx)
+                seen[idx] = True
+                prev = idx
+                step = steps[idx]
+                if step is None:
+                    step = steps[idx] = self._step(idx)
+                then = step()
+                if then >= 0:
+                    self.idx = then
+                    continue
+            self.scratched_regs, self.scratched_slots = 0x7FF, (1 << 64) - 1
+            prune.finish_path(self, state)
+            if not self.pending:
+                return
+            prev = self._resume()
+
+    def _resume(self) -> int:
+        """Takes up the last state that was left for later; returns where it came from."""
+        self.liveness.update(*self.frame_names())
+        item = self.pending.pop()
+        self.state = item.state
+        self.frame = item.state.frames[-1]
+        self.name_frames()
+        if self.log.level < 2:
+            self.log.reset(item.log)
+        self.idx = item.idx
+        self.starts_afresh = True
+        return item.prev
+
+    def _log_step(self, prev: int, idx: int) -> None:
+        if self.starts_afresh and self.log.level >= 2:
+            self.log.write(f"\nfrom {prev} to {idx}:")
+            self.log.state(self, self.state, len(self.state.frames) - 1, True)
+            self.starts_afresh = False
+        self.log.insn(self, idx)
+        insn = self.code[idx]
+        assert insn is not None
+        self.touch(insn)
+
+    def _step(self, idx: int) -> Run:
+        from simulator.verifier.transfer import make_step
+
+        insn = self.code[idx]
+        if insn is None:
+            return self.failing(f"invalid insn idx {idx} insn_cnt {len(self.code)}")
+        return make_step(self, idx, insn)
+
+    def push_state(self, idx: int, prev: int) -> State:
+        """Leaves a copy of the state for later, to go on at `idx`."""
+        state = self.state.copy()
+        self.push_made(state, idx, prev)
+        if state.parent is not None:
+            state.parent.branches += 1
+        return state
+
+    def push_made(self, state: State, idx: int, prev: int) -> None:
+        """Leaves a state for later."""
+        self.pending.append(Pending(state, idx, prev, self.log.end))
+        if len(self.pending) > PENDING_LIMIT:
+            self.fail(f"The sequence of {len(self.pending)} jumps is too complex.")
+
+    # What steps need to say and to know.
+
+    def fail(self, *lines: str) -> NoReturn:
+        """Refuses the program in the kernel's words; the last line is the message."""
+        for line in lines:
+            self.log_line(line)
+        raise Refused(lines[-1], insn=self.idx, log=lines)
+
+    def fail_at_line(self, line: str) -> NoReturn:
+        """The same, after the source line."""
+        if self.log.level:
+            self.log.source_line(self, self.idx, "; ")
+        self.fail(line)
+
+    def fail_silently(self) -> NoReturn:
+        """Refuses without a word, as the kernel does here."""
+        raise Refused("", code="bad-argument", insn=self.idx)
+
+    def failing(self, line: str, after: int = -1) -> Run:
+        """A step that refuses; where `after` is a register, that one is read first."""
+
+        def step() -> int:
+            if after >= 0:
+                self.readable(after)
+            self.fail(line)
+
+        return step
+
+    def log_line(self, line: str) -> None:
+        """Prints a line to the log."""
+        if self.log.level:
+            self.log.write(line + "\n")
+
+    def unsupported(self, what: str) -> NoReturn:
+        """Refuses to judge what is not modelled."""
+        raise Unsupported(what, self.idx)
+
+    def readable(self, register: int) -> Reg:
+        """The value of a register that is read."""
+        if register > 10:
+            self.fail(f"R{register} is invalid")
+        reg = self.frame.regs[register]
+        if reg.type == r.NOT_INIT:
+            self.fail(f"R{register} !read_ok")
+        return reg
+
+    def writable(self, register: int) -> None:
+        """That a register may be written."""
+        if register == 10:
+            self.fail("frame pointer is read only")
+
+    def new_id(self) -> int:
+        """An identity that nothing had before."""
+        self.ids += 1
+        return self.ids
+
+    def remember(
+        self,
+        stack: tuple[int, int] | None = None,
+        src_is_stack: bool = False,
+        dst_is_stack: bool = False,
+        linked: tuple[tuple[int, bool, int], ...] = (),
+    ) -> None:
+        """Notes in the path's history what the instruction touched, for the walk back."""
+        history = self.state.history
+        if not self.recorded:
+            history.append(Step(self.idx, self.prev_idx, stack, src_is_stack, dst_is_stack, linked))
+            self.recorded = True
+            return
+        old = history[-1]
+        history[-1] = Step(
+            old.idx,
+            old.prev,
+            stack or old.stack,
+            src_is_stack or old.src_is_stack,
+            dst_is_stack or old.dst_is_stack,
+            linked or old.linked,
+        )
+
+    def mark_precise(self, register: int) -> None:
+        """The number in a register decides: it has to be known precisely, with all that it came from."""
+        if self.frame.regs[register].type == r.SCALAR and self.state.parent is not None:
+            backtrack.mark_register(self, self.state, register)
+        elif self.log.level >= 2:
+            backtrack.mark_register(self, self.state, register)
+
+    def subprog_at(self, slot: int) -> Subprogram:
+        """The function that starts at a slot."""
+        return self.layout.subprograms[self.layout.subprogram_of[slot]]
+
+    def calls_callback_sync(self, idx: int) -> bool:
+        """Whether an instruction calls a function of the program before it returns."""
+        facts = self.layout.calls.get(idx)
+        return facts is not None and facts.sync_callback
+
+    def frame_names(self) -> tuple[list[int], list[int]]:
+        """The calls that led to the innermost frame, and the function of each frame."""
+        frames = self.state.frames
+        return [frame.callsite for frame in frames[1:]], [frame.subprog for frame in frames]
+
+    def name_frames(self) -> None:
+        """Tells the stack analysis which functions run."""
+        self.liveness.enter(*self.frame_names())
+
+    def note_stack_depth(self, frame: Frame, size: int) -> None:
+        """A function uses so many bytes of stack."""
+        if size > self.stack_depth[frame.subprog]:
+            self.stack_depth[frame.subprog] = size
+
+    def check_fastcall_contract(self, subprog: int, idx: int, off: int) -> None:
+        """Slots of spills around inlined calls that are used otherwise cost stack after all."""
+        found = self.layout.fastcalls
+        if found.stack_off[subprog] <= off or found.pattern[idx]:
+            return
+        self.broken_fastcalls.add(subprog)
+
+    def note_loop_flags(self, idx: int, subprog: int) -> None:
+        """bpf_loop is inlined where its flags are always 0 and its callback always the same."""
+        known = self._loop_inline.get(idx, subprog)
+        if known is None:
+            return
+        fits = r.is_null(self.frame.regs[4])
+        if fits:
+            self.mark_precise(4)
+        self._loop_inline[idx] = subprog if fits and known == subprog else None
+
+    def note_states(self) -> None:
+        """Keeps the greatest number of states held at once."""
+        held = sum(map(len, self.explored.values())) + self.backedges if self.log.level else 0
+        self.peak_states = max(self.peak_states, held)
+
+    def note_pointer_kind(self, kind: int, trust_may_differ: bool) -> None:
+        """An instruction is rewritten for one kind of pointer: it may not see another."""
+        old = self.pointer_kinds[self.idx]
+        if old == 0:
+            self.pointer_kinds[self.idx] = kind
+        elif old != kind and (_is_rewritten(kind) or _is_rewritten(old)):
+            if trust_may_differ and {kind & r.BASE_MASK, old & r.BASE_MASK} <= {r.PTR_MEM, r.PTR_BTF_ID}:
+                return
+            self.fail("same insn cannot be used with different pointers")
+
+    def not_null(self, reg: Reg) -> bool:
+        """Whether a pointer is known not to be null."""
+        if reg.type & r.MAYBE_NULL:
+            return False
+        base = reg.type & r.BASE_MASK
+        if base == r.PTR_BTF_ID:
+            return bool(reg.type & (r.TRUSTED | r.MEM_ALLOC)) and not reg.type & r.UNTRUSTED or bool(reg.ref)
+        if base == r.PTR_MEM:
+            return not reg.type & r.UNTRUSTED
+        return base in (
+            r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_SOCK_COMMON, r.PTR_MAP,
+        )  # fmt: skip
+
+    def acquire(self, idx: int) -> int:
+        """Takes a reference that has to be given back; its identity."""
+        identity = self.new_id()
+        old = self.state.holds
+        refs = (*old.refs, Ref("ptr", identity, idx))
+        self.state.holds = Holds(refs, old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr)
+        return identity
+
+    def forget_packet(self) -> None:
+        """The packet may have moved: no pointer into it is good any more."""
+
+        def change(reg: Reg) -> Reg:
+            if reg.type in (r.PTR_PACKET, r.PTR_PACKET_META, r.PTR_PACKET_END) or (
+                reg.type & (r.DYNPTR_SKB | r.DYNPTR_XDP | r.DYNPTR_SKB_META) and reg.type & r.BASE_MASK == r.PTR_MEM
+            ):
+                from simulator.verifier.stack import UNKNOWN_REG
+
+                return UNKNOWN_REG
+            return reg
+
+        self.state.replace_regs(change)
+
+    def context_access(self, off: int, size: int, writes: bool, signed: bool) -> Reg | None:
+        """What a load from the context gives, None for a number. Refuses an access that the context does not have."""
+        if self.context_table is None:
+            return self.typed.context_access(self, off, size, writes, signed)
+        found = self.context_table.access(off, size, writes)
+        if found is not None and signed and found.kind in ("pkt", "pkt_end", "pkt_meta"):
+            found = None
+        if found is None:
+            self.fail_at_line(f"invalid bpf_context access off={off} size={size}")
+        if found.kind == "scalar":
+            return None
+        if found.kind == "trusted_ptr":
+            return self.typed.trusted(self, found.btf)
+        kind = _POINTER_KINDS[found.kind]
+        return Reg(kind, 0, ZERO, self.new_id() if kind & r.MAYBE_NULL else 0, data=_fresh_data(kind))
+
+    def socket_access(self, kind: int, off: int, size: int) -> int | None:
+        """The size of a socket field that is read, None where there is none."""
+        table = SOCKET_TABLES[kind]
+        return size if table is not None and (off, size) in _socket_reads(table) else None
+
+    def may_use_sockmap(self, helper: str, kind: str) -> bool:
+        """Whether this program type may change a socket map."""
+        if kind not in ("sockmap", "sockhash") or helper not in ("bpf_map_update_elem", "bpf_map_delete_elem"):
+            return True
+        if self.program_type == "tracing":
+            return self.attach_type == "trace_iter"
+        if self.program_type == "sock_ops":
+            return helper == "bpf_map_delete_elem"
+        if self.program_type in (
+            "socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup",
+        ):  # fmt: skip
+            return True
+        self.fail("cannot update sockmap in this context")
+
+    def check_get_func_ip(self, number: int) -> None:
+        """bpf_get_func_ip needs a program that is attached to a function."""
+        kind = self.program_type
+        name = f"func bpf_get_func_ip#{number}"
+        if kind == "tracing" and self.attach_type not in ("trace_fentry", "trace_fexit", "modify_return"):
+            self.fail(f"{name} supported only for fentry/fexit/fmod_ret programs")
+        if kind not in ("tracing", "kprobe"):
+            self.fail(f"{name} not supported for program type {kind}")
+
+    def check_set_retval(self) -> None:
+        """bpf_set_retval in a hook that returns nothing is refused; the hook is known from the kernel's BTF."""
+        if self.program_type == "lsm" and self.returns_void:
+            self.fail("BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!")
+
+    def format_problem(self, text: bytes, arguments: int) -> str:
+        """What is wrong with a format string for so many arguments; "" where nothing is."""
+        from simulator.verifier.formats import problem
+
+        return problem(text, arguments)
+
+    def push_tail_call_exit(self, idx: int) -> None:
+        """Leaves the way on which the tail call succeeded for later: there the function returns at once."""
+        self.unsupported("a tail call that returns from a subprogram")
+
+    def insn_text(self, idx: int, insn: Insn) -> str:
+        """An instruction as the log prints it."""
+        name = self.layout.kfuncs.get(idx, "")
+        return insn_text(insn, _helper_names(self.kernel), name)
+
+    def touch(self, insn: Insn) -> None:
+        """The registers that an instruction reads and writes are printed after it."""
+        row = insn.row
+        mask = 1 << insn.dst if "dst" in row.uses else 0
+        if "src" in row.uses and row.kind is not Kind.CALL and row.kind is not Kind.LOAD_IMM64:
+            mask |= 1 << insn.src
+        if row.kind is Kind.CALL:
+            mask |= 0x3F
+        elif row.kind is Kind.EXIT:
+            mask |= 1
+        elif row.kind is Kind.LOAD_PACKET:
+            mask |= 0x7F
+        elif row.kind is Kind.ATOMIC and row.op.value == "cmpxchg":
+            mask |= 1
+        self.scratched_regs |= mask
+
+    def explored_facts(self) -> Explored:
+        """What the closing checks ask for."""
+        return Explored(
+            stack_depth=self.stack_depth,
+            seen=self.seen,
+            callbacks=frozenset(self.callbacks),
+            async_callbacks=frozenset(self.async_callbacks),
+            broken_fastcalls=frozenset(self.broken_fastcalls),
+        )
+
+
+def _fresh_data(kind: int) -> object:
+    return 0 if kind in (r.PTR_PACKET, r.PTR_PACKET_META) else None
+
+
+def _is_rewritten(kind: int) -> bool:
+    return kind & r.BASE_MASK in (
+        r.PTR_CTX, r.PTR_SOCKET, r.PTR_SOCK_COMMON, r.PTR_TCP_SOCK, r.PTR_XDP_SOCK, r.PTR_BTF_ID, r.PTR_ARENA,
+    )  # fmt: skip
+
+
+def _line_index(lines: Sequence[object], size: int) -> list[int]:
+    """For each slot the entry of line information that covers it, -1 for none."""
+    index = [-1] * size
+    starts = {getattr(line, "insn"): number for number, line in enumerate(lines)}  # noqa: B009
+    current = -1
+    for at in range(size):
+        current = starts.get(at, current)
+        index[at] = current
+    return index
+
+
+_NAMES: dict[str, dict[int, str]] = {}
+
+
+def _helper_names(kernel: str) -> dict[int, str]:
+    found = _NAMES.get(kernel)
+    if found is None:
+        limit = helpers.first_unknown(kernel)
+        found = _NAMES[kernel] = {one.id: one.name for one in helpers.all_helpers() if one.id < limit}
+    return found
+
+
+PACKET_CHANGERS: Final = frozenset(
+    {
+        "bpf_skb_vlan_push", "bpf_skb_vlan_pop", "bpf_skb_store_bytes", "bpf_skb_change_proto", "bpf_skb_change_head",
+        "bpf_skb_change_tail", "bpf_skb_pull_data", "bpf_skb_adjust_room", "bpf_clone_redirect", "bpf_l3_csum_replace",
+        "bpf_l4_csum_replace", "bpf_xdp_adjust_head", "bpf_xdp_adjust_meta", "bpf_xdp_adjust_tail",
+        "bpf_msg_pull_data", "bpf_msg_push_data", "bpf_msg_pop_data", "bpf_lwt_seg6_store_bytes",
+        "bpf_lwt_seg6_adjust_srh", "bpf_lwt_seg6_action", "bpf_lwt_push_encap", "bpf_sk_assign_not_used",
+        "bpf_tail_call", "bpf_store_hdr_opt", "bpf_sys_not_used",
+    }
+)  # fmt: skip
+"""Helpers after which no packet pointer is good (bpf_helper_changes_pkt_data of net/core/filter.c)."""
+
+SOCKET_TABLES: Final = {
+    r.PTR_SOCKET: "sock",
+    r.PTR_SOCK_COMMON: "sock_common",
+    r.PTR_TCP_SOCK: "tcp_sock",
+    r.PTR_XDP_SOCK: "xdp_sock",
+}
+_SOCKET_READS: dict[str, frozenset[tuple[int, int]]] = {}
+
+
+def _socket_reads(name: str) -> frozenset[tuple[int, int]]:
+    found = _SOCKET_READS.get(name)
+    if found is None:
+        from simulator.verifier.sockets import reads
+
+        found = _SOCKET_READS[name] = reads(name)
+    return found

@@ -1,0 +1,99 @@
+"""Maps as the verifier sees them: sizes, flags, known contents, and the fields of a value that only helpers may touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from simulator.program import MapDef
+
+RDONLY_PROG: Final = 1 << 7
+WRONLY_PROG: Final = 1 << 8
+INNER_MAP: Final = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part of a map's value that the kernel manages: its kind ("bpf_spin_lock", "bpf_timer", ...), place and size.
+
+    `target` is what a kptr or a graph root points to: (BTF, type id).
+    """
+
+    kind: str
+    offset: int
+    size: int
+    target: tuple[object, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapInfo:
+    """One map of the program; compared by identity, as the kernel compares map pointers.
+
+    `contents` are the bytes of a frozen read-only array of one entry, which the verifier may take as known.
+    """
+
+    index: int
+    name: str
+    type: str
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    definition: MapDef
+    contents: bytes | None = None
+    inner: MapInfo | None = None
+    fields: tuple[Field, ...] = field(default=())
+
+    def field_at(self, offset: int, *kinds: str) -> Field | None:
+        """The managed field of one of these kinds that starts at `offset`."""
+        for candidate in self.fields:
+            if candidate.offset == offset and candidate.kind in kinds:
+                return candidate
+        return None
+
+    def field_of(self, *kinds: str) -> Field | None:
+        """The first managed field of one of these kinds."""
+        return next((candidate for candidate in self.fields if candidate.kind in kinds), None)
+
+
+MANAGED_SIZES: Final = {
+    "bpf_spin_lock": 4,
+    "bpf_res_spin_lock": 4,
+    "bpf_timer": 16,
+    "bpf_wq": 16,
+    "bpf_list_head": 16,
+    "bpf_list_node": 24,
+    "bpf_rb_root": 16,
+    "bpf_rb_node": 32,
+    "bpf_refcount": 4,
+    "bpf_task_work": 8,
+}
+
+
+def _managed_fields(definition: MapDef) -> tuple[Field, ...]:
+    if definition.btf is None or not definition.btf_value:
+        return ()
+    from simulator.verifier.records import managed_fields
+
+    return managed_fields(definition.btf, definition.btf_value)
+
+
+def map_info(index: int, definition: MapDef) -> MapInfo:
+    """What the verifier knows of a map."""
+    known = None
+    readonly = definition.flags & RDONLY_PROG and definition.frozen
+    if readonly and definition.type == "array" and definition.init is not None and definition.max_entries == 1:
+        known = definition.init.ljust(definition.value_size, b"\0")
+    return MapInfo(
+        index=index,
+        name=definition.name,
+        type=definition.type,
+        key_size=definition.key_size,
+        value_size=definition.value_size,
+        max_entries=definition.max_entries,
+        flags=definition.flags,
+        definition=definition,
+        contents=known,
+        inner=None if definition.inner is None else map_info(-1, definition.inner),
+        fields=_managed_fields(definition),
+    )

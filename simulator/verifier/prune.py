@@ -1,0 +1,569 @@
+"""Pruning: when a path has come to where a state like its own was looked at already, it need not go on.
+
+Invariant: a checkpoint stands for all states that are no more than it: what it proved safe is safe for them. Numbers
+that nobody needed precisely are not compared. A loop is closed by a state that lies within an earlier one of the same
+path; what its paths needed precisely is carried round the loop when the loop is left (`_propagate_backedges`).
+Source: is_state_visited, states_equal and maybe_exit_scc of kernel/bpf/verifier.c (states.c from 7.x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from simulator.verifier import backtrack
+from simulator.verifier import regs as r
+from simulator.verifier.backtrack import Masks
+from simulator.verifier.refusal import Refused
+from simulator.verifier.regs import ADD_CONST, NOTHING, Reg, scalar_reg
+from simulator.verifier.scalar import UNKNOWN, within
+from simulator.verifier.state import (
+    DYNPTR_BYTE, EMPTY, INVALID, IRQ_BYTE, ITER_BYTE, MISC, SPILL, ZEROED, Frame, Slot, State, is_spilled_scalar,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from simulator.verifier.machine import Machine
+
+NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
+MAX_IDS: Final = 600
+MAX_BACKEDGE_ROUNDS: Final = 64
+_UNBOUND: Final = scalar_reg(UNKNOWN)
+
+Chain = tuple[int, ...]
+
+
+class IdMap:
+    """Which identity of one state stands for which of the other."""
+
+    __slots__ = ("_next", "old_to_new", "taken")
+
+    def __init__(self, first_free: int) -> None:
+        self.old_to_new: dict[int, int] = {}
+        self.taken: set[int] = set()
+        self._next = first_free
+
+    def match(self, old: int, new: int) -> bool:
+        """Whether the two may stand for each other; notes it where neither was seen."""
+        if not old or not new:
+            return old == new
+        known = self.old_to_new.get(old)
+        if known is not None:
+            return known == new
+        if new in self.taken:
+            return False
+        if len(self.taken) >= MAX_IDS:
+            return False
+        self.old_to_new[old] = new
+        self.taken.add(new)
+        return True
+
+    def match_scalar(self, old: int, new: int) -> bool:
+        """The same for numbers: one without an identity has one of its own."""
+        if not old:
+            self._next += 1
+            old = self._next
+        if not new:
+            self._next += 1
+            new = self._next
+        return self.match(old, new)
+
+
+def _exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
+    return (old is cur or old.same_but_ids(cur)) and ids.match(old.id, cur.id) and ids.match(old.ref, cur.ref)
+
+
+def _scalar_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
+    if (old.id ^ cur.id) & ADD_CONST:
+        return False
+    if old.id & ADD_CONST and old.off != cur.off:
+        return False
+    return within(old.num, cur.num) and ids.match_scalar(old.id, cur.id)
+
+
+def _packet_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
+    if old.data < 0 or cur.data < 0:
+        if old.data != cur.data:
+            return False
+    elif old.data > cur.data:
+        return False
+    return old.off == cur.off and ids.match(old.id, cur.id) and within(old.num, cur.num)
+
+
+_RANGED: Final = frozenset({r.PTR_MAP_KEY, r.PTR_MAP_VALUE, r.PTR_MEM, r.PTR_BUF, r.PTR_TP_BUFFER})
+
+
+def reg_safe(old: Reg, cur: Reg, ids: IdMap, exact: int, precise: int) -> bool:
+    """Whether a path that was safe with `old` is safe with `cur`. `precise`: the old number was needed precisely."""
+    if exact == EXACT:
+        return _exact(old, cur, ids)
+    kind = old.type
+    if kind == r.NOT_INIT:
+        return True
+    if kind != cur.type:
+        return False
+    if kind == r.SCALAR:
+        if not precise and exact == NOT_EXACT:
+            return True
+        return _scalar_safe(old, cur, ids)
+    base = kind & r.BASE_MASK
+    if base in _RANGED:
+        return (
+            old.off == cur.off
+            and old.data == cur.data
+            and within(old.num, cur.num)
+            and ids.match(old.id, cur.id)
+            and ids.match(old.ref, cur.ref)
+        )
+    if kind == r.PTR_PACKET or kind == r.PTR_PACKET_META:
+        return _packet_safe(old, cur, ids)
+    if kind == r.PTR_ARENA:
+        return True
+    return _exact(old, cur, ids)
+
+
+def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
+    """What a load of these stack bytes gives, as a register, where it is a number; and whether it was spilled."""
+    types = slot.types
+    if types[0] == SPILL and slot.reg.type == r.SCALAR:
+        return slot.reg, True
+    for kind in types:
+        if kind != MISC and not (kind == INVALID and m.uninit_stack_ok):
+            return None
+    return _UNBOUND, False
+
+
+def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> bool:
+    cur_stack = cur.stack
+    for spi, slot in enumerate(old.stack):
+        if slot is EMPTY and exact == NOT_EXACT:
+            continue
+        other = cur_stack[spi] if spi < len(cur_stack) else None
+        if not _slot_safe(m, slot, other, ids, exact, old.precise_slots >> spi & 1):
+            return False
+    return True
+
+
+def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
+    """Whether bytes of stack that were safe as `old` are safe as `cur`; None where that frame has no such slot."""
+    if exact != NOT_EXACT and (cur is None or old.types != cur.types):
+        return False
+    byte = 0
+    while byte < 8:
+        kind = old.types[byte]
+        if kind == INVALID or (m.uninit_stack_ok and kind == MISC):
+            byte += 1
+            continue
+        if cur is None:
+            return False
+        if byte == 0:
+            ours, theirs = _as_number(m, old), _as_number(m, cur)
+            if ours is not None and theirs is not None:
+                needed = precise if ours[1] else 0
+                if not reg_safe(ours[0], theirs[0], ids, exact, needed):
+                    return False
+                return True
+        if kind == MISC and cur.types[byte] == ZEROED:
+            byte += 1
+            continue
+        if kind != cur.types[byte]:
+            return False
+        byte += 1
+        if byte == 8 and not _same_resident(old, cur, ids, exact, precise):
+            return False
+    return True
+
+
+def _same_resident(old: Slot, cur: Slot, ids: IdMap, exact: int, precise: int) -> bool:
+    """Whether what lives in two slots with equal bytes is equal."""
+    kind = old.types[7]
+    if kind == SPILL:
+        return reg_safe(old.reg, cur.reg, ids, exact, precise)
+    if kind == DYNPTR_BYTE:
+        return old.reg.data == cur.reg.data and ids.match(old.reg.ref, cur.reg.ref)
+    if kind == ITER_BYTE:
+        # the depth is for the detection of endless loops alone
+        return (
+            old.reg.type == cur.reg.type
+            and old.reg.data[:2] == cur.reg.data[:2]
+            and ids.match(old.reg.ref, cur.reg.ref)
+        )
+    if kind == IRQ_BYTE:
+        return ids.match(old.reg.ref, cur.reg.ref) and old.reg.data == cur.reg.data
+    return kind in (MISC, ZEROED, INVALID)
+
+
+def _holds_safe(old: State, cur: State, ids: IdMap) -> bool:
+    ours, theirs = old.holds, cur.holds
+    if ours is theirs and not ours.refs and not ours.lock_id and not ours.irq_id:
+        return True
+    if (
+        len(ours.refs) != len(theirs.refs)
+        or ours.locks != theirs.locks
+        or ours.preempt != theirs.preempt
+        or ours.rcu != theirs.rcu
+        or not ids.match(ours.irq_id, theirs.irq_id)
+        or not ids.match(ours.lock_id, theirs.lock_id)
+        or ours.lock_ptr is not theirs.lock_ptr
+    ):
+        return False
+    return all(
+        ids.match(a.id, b.id) and a.kind == b.kind and (a.kind in ("ptr", "irq") or a.ptr is b.ptr)
+        for a, b in zip(ours.refs, theirs.refs, strict=True)
+    )
+
+
+def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
+    """Whether `cur` need not be looked at since `old` was, at this exactness."""
+    if len(old.frames) != len(cur.frames) or old.sleepable != cur.sleepable:
+        return False
+    ids = IdMap(m.ids)
+    if not _holds_safe(old, cur, ids):
+        return False
+    live_regs = m.live_regs
+    for number, (ours, theirs) in enumerate(zip(old.frames, cur.frames, strict=True)):
+        if ours.callsite != theirs.callsite or ours.callback_depth > theirs.callback_depth:
+            return False
+        live = live_regs[old.insn_of(number)]
+        precise = ours.precise_regs
+        for register in range(11):
+            if live >> register & 1:
+                a, b = ours.regs[register], theirs.regs[register]
+                if a is b and not a.id and not a.ref and a.type != r.SCALAR:
+                    continue
+                if not reg_safe(a, b, ids, exact, precise >> register & 1):
+                    return False
+        if not _stack_safe(m, ours, theirs, ids, exact):
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class Visit:
+    """One way into a loop: the calls that led to it, the checkpoint that entered it, and the states that closed it."""
+
+    entry: State | None = None
+    backedges: list[State] = field(default_factory=list)
+
+
+def _chain(m: Machine, state: State) -> Chain | None:
+    """The calls that lead to the outermost loop that a state is in, and the loop; None where it is in none."""
+    calls: list[int] = []
+    for number in range(len(state.frames)):
+        at = state.insn_of(number)
+        if m.loop_of[at]:
+            return (*calls, -m.loop_of[at])
+        calls.append(at)
+    return None
+
+
+def _enter_loop(m: Machine, state: State) -> None:
+    chain = _chain(m, state)
+    if chain is None:
+        return
+    visit = m.visits.setdefault(chain, Visit())
+    if visit.entry is None:
+        visit.entry = state
+        if m.log.level >= 2:
+            m.log.write(f"SCC enter {_chain_text(chain)}\n")
+
+
+def _chain_text(chain: Chain) -> str:
+    return "(" + ",".join(str(abs(part)) for part in chain) + ")"
+
+
+def _exit_loop(m: Machine, state: State) -> None:
+    chain = _chain(m, state)
+    if chain is None:
+        return
+    visit = m.visits.get(chain)
+    if visit is None or visit.entry is not state:
+        return
+    if m.log.level >= 2:
+        m.log.write(f"SCC exit {_chain_text(chain)}\n")
+    visit.entry = None
+    m.backedges -= len(visit.backedges)
+    _propagate_backedges(m, visit)
+
+
+def _incomplete(m: Machine, state: State) -> bool:
+    """Whether what the paths from a state needed is not known yet, since it is in a loop that was not left."""
+    if not m.visits:
+        return False
+    chain = _chain(m, state)
+    visit = None if chain is None else m.visits.get(chain)
+    return visit is not None and bool(visit.backedges)
+
+
+def _propagate_backedges(m: Machine, visit: Visit) -> None:
+    for _ in range(MAX_BACKEDGE_ROUNDS):
+        changed = False
+        for state in visit.backedges:
+            assert state.equal is not None
+            changed = propagate_precision(m, state.equal, state) or changed
+        if not changed:
+            break
+    else:
+        for state in visit.backedges:
+            backtrack.mark_all_precise(m, state)
+    visit.backedges.clear()
+
+
+def finish_path(m: Machine, state: State | None) -> None:
+    """A path ended well: its checkpoints have one way less to go, and those with none left are final."""
+    while state is not None:
+        state.branches -= 1
+        if state.branches:
+            return
+        _exit_loop(m, state)
+        state = state.parent
+
+
+def propagate_precision(m: Machine, old: State, cur: State) -> bool:
+    """What an equal state needed precisely, the path that ends in `cur` needs too."""
+    masks = Masks(len(cur.frames) - 1)
+    for number in range(len(old.frames) - 1, -1, -1):
+        frame = old.frames[number]
+        names: list[str] = []
+        wanted = frame.precise_regs
+        for register in range(10):
+            if wanted >> register & 1 and frame.regs[register].type == r.SCALAR:
+                masks.regs[number] |= 1 << register
+                names.append(f"r{register}")
+        wanted = frame.precise_slots
+        if wanted:
+            for spi, slot in enumerate(frame.stack):
+                if wanted >> spi & 1 and is_spilled_scalar(slot):
+                    masks.slots[number] |= 1 << spi
+                    names.append(f"fp{-(spi + 1) * 8}")
+        if names and m.log.level >= 2:
+            m.log.write(f"frame {number}: propagating {','.join(names)}\n")
+    return backtrack.mark_precise(m, cur, masks)
+
+
+def _looks_alike(old: State, cur: State) -> bool:
+    """Whether the innermost registers are equal but for identities: the first sign of an endless loop."""
+    if len(old.frames) != len(cur.frames):
+        return False
+    return all(
+        a is b or a.same_but_ids(b) and a.id == b.id and a.ref == b.ref
+        for a, b in zip(old.frame.regs, cur.frame.regs, strict=True)
+    )
+
+
+def _iterators_differ(old: State, cur: State) -> bool:
+    for ours, theirs in zip(old.frames, cur.frames, strict=True):
+        for spi, slot in enumerate(ours.stack):
+            if slot.types[0] != ITER_BYTE or slot.reg.data[1] != "active":
+                continue
+            if theirs.stack[spi].reg.data[2] != slot.reg.data[2]:
+                return True
+    return False
+
+
+def _clean(m: Machine, state: State) -> None:
+    """Forgets what a final checkpoint's paths never read, so that it stands for more states."""
+    state.cleaned = True
+    calls = [frame.callsite for frame in state.frames[1:]]
+    functions = [frame.subprog for frame in state.frames]
+    query = m.liveness.query(state.idx, calls, functions) if any(frame.stack for frame in state.frames) else None
+    for number, frame in enumerate(state.frames):
+        live = m.live_regs[state.insn_of(number)]
+        for register in range(10):
+            if not live >> register & 1:
+                frame.regs[register] = NOTHING
+        if query is None:
+            continue
+        for spi, slot in enumerate(frame.stack):
+            if slot is not EMPTY and not query.alive(number, spi):
+                frame.stack[spi] = EMPTY
+
+
+def _clean_final(m: Machine, states: list[State], cur: State) -> None:
+    for state in states:
+        if state.branches or state.cleaned or not _same_calls(state, cur) or _incomplete(m, state):
+            continue
+        _clean(m, state)
+
+
+def _same_calls(a: State, b: State) -> bool:
+    return len(a.frames) == len(b.frames) and all(
+        x.callsite == y.callsite for x, y in zip(a.frames, b.frames, strict=True)
+    )
+
+
+def clear_singular_ids(state: State) -> None:
+    """A number's identity that no other has says nothing."""
+    counts: dict[int, int] = {}
+    regs = [reg for frame in state.frames for reg in frame.regs if reg.id and reg.type == r.SCALAR]
+    regs += [
+        slot.reg
+        for frame in state.frames
+        for slot in frame.stack
+        if slot.types[7] == SPILL and slot.reg.id and slot.reg.type == r.SCALAR
+    ]
+    if not regs:
+        return
+    for reg in regs:
+        identity = reg.id & ~ADD_CONST
+        counts[identity] = counts.get(identity, 0) + 1
+
+    def change(reg: Reg) -> Reg:
+        if reg.type == r.SCALAR and reg.id and counts[reg.id & ~ADD_CONST] == 1:
+            return scalar_reg(reg.num)
+        return reg
+
+    state.replace_regs(change)
+
+
+def _endless(m: Machine, idx: int, old: State, cur: State) -> Refused:
+    m.log.source_line(m, idx, "; ")
+    m.log.write(f"infinite loop detected at insn {idx}\n")
+    if m.log.level:
+        m.log.write("cur state:")
+        m.log.state(m, cur, len(cur.frames) - 1, True)
+        m.log.write("old state:")
+        m.log.state(m, old, len(cur.frames) - 1, True)
+    return Refused(f"infinite loop detected at insn {idx}", insn=idx)
+
+
+def _loop_hit(m: Machine, idx: int, old: State, cur: State) -> bool | None:
+    """At an open checkpoint of this path: True, the loop converges; False, go on; None, look for an endless loop too."""
+    if old.frame.in_async_callback and old.frame.async_entry != cur.frame.async_entry:
+        return False
+    if m.iter_next[idx]:
+        return states_equal(m, old, cur, RANGE_WITHIN) and m.objects.iterator_is_active(m, cur)
+    if m.may_goto[idx] and old.may_goto_depth != cur.may_goto_depth and states_equal(m, old, cur, RANGE_WITHIN):
+        return True
+    if m.layout.calls_callback[idx]:
+        return states_equal(m, old, cur, RANGE_WITHIN)
+    return None
+
+
+def _is_endless(m: Machine, old: State, cur: State) -> bool:
+    return (
+        _looks_alike(old, cur)
+        and states_equal(m, old, cur, EXACT)
+        and not _iterators_differ(old, cur)
+        and old.may_goto_depth == cur.may_goto_depth
+        and old.callback_unroll == cur.callback_unroll
+    )
+
+
+def is_visited(m: Machine, idx: int) -> bool:
+    """Whether the current state need not be looked at further; makes it a checkpoint where that may help others."""
+    cur = m.state
+    forced = m.test_state_freq or m.layout.force_checkpoint[idx] or len(cur.history) > 40
+    jumps, insns = m.jumps - m.jumps_at_checkpoint, m.processed - m.processed_at_checkpoint
+    add = forced or (jumps >= 2 and insns >= 8)
+    states = m.explored.get(idx)
+    if states:
+        _clean_final(m, states, cur)
+        add_or_hit = _compare(m, idx, states, cur, forced, add, jumps, insns)
+        if add_or_hit is None:
+            return True
+        add = add_or_hit
+        m.max_states = max(m.max_states, m.seen_states)
+    if add:
+        _add_checkpoint(m, idx, cur)
+    return False
+
+
+def _compare(
+    m: Machine, idx: int, states: list[State], cur: State, forced: bool, add: bool, jumps: int, insns: int
+) -> bool | None:
+    """None where an equal state was found; else whether a checkpoint is to be made."""
+    m.seen_states = 0
+    for old in list(reversed(states)):
+        m.seen_states += 1
+        hit = in_loop = False
+        if old.branches:
+            verdict = _loop_hit(m, idx, old, cur)
+            if verdict:
+                hit = in_loop = True
+            else:
+                if verdict is None and _is_endless(m, old, cur):
+                    raise _endless(m, idx, old, cur)
+                if not forced and jumps < 20 and insns < 100:
+                    add = False
+        else:
+            in_loop = _incomplete(m, old)
+            hit = states_equal(m, old, cur, RANGE_WITHIN if in_loop else NOT_EXACT)
+        if hit:
+            old.hits += 1
+            _join(m, idx, old, cur, in_loop)
+            return None
+        if add:
+            old.misses += 1
+        limit = 64 if m.layout.force_checkpoint[idx] and old.branches else 3
+        if old.misses > old.hits * limit + limit:
+            states.remove(old)
+    return add
+
+
+def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
+    """The path ends in an equal state; what that one needed, this path's checkpoints need."""
+    if m.layout.jump_point[idx]:
+        m.remember()
+    propagate_precision(m, old, cur)
+    if not in_loop:
+        return
+    chain = _chain(m, old)
+    assert chain is not None
+    if m.log.level >= 2:
+        m.log.write(f"SCC backedge {_chain_text(chain)}\n")
+    closing = cur.copy()
+    closing.equal = old
+    closing.idx = idx
+    m.visits.setdefault(chain, Visit()).backedges.append(closing)
+    m.backedges += 1
+    m.note_states()
+
+
+def _add_checkpoint(m: Machine, idx: int, cur: State) -> None:
+    m.total_states += 1
+    m.jumps_at_checkpoint = m.jumps
+    m.processed_at_checkpoint = m.processed
+    if m.clears_singular_ids:
+        clear_singular_ids(cur)
+    new = cur.copy()
+    new.idx = idx
+    new.history = cur.history
+    _enter_loop(m, new)
+    cur.parent = new
+    cur.first = idx
+    cur.depth = new.depth + 1
+    cur.history = []
+    m.explored.setdefault(idx, []).append(new)
+    m.note_states()
+
+
+def find_previous(m: Machine, cur: State, idx: int) -> State | None:
+    """The last open checkpoint at `idx` of this path, whose calls are the same."""
+    for state in reversed(m.explored.get(idx, ())):
+        if state.branches and _same_calls(state, cur) and state.depth < cur.depth:
+            return state
+    return None
+
+
+def widen(m: Machine, old: State, cur: State) -> None:
+    """Forgets numbers that changed since an earlier round of a loop and were not needed precisely, so that it ends."""
+
+    def widened(before: Reg, now: Reg, precise: int) -> Reg:
+        if before.type != r.SCALAR or now.type != r.SCALAR or precise or _same_number(before, now):
+            return now
+        return _UNBOUND
+
+    for ours, theirs in zip(old.frames, cur.frames, strict=False):
+        for register in range(11):
+            precise = ours.precise_regs >> register & 1
+            theirs.regs[register] = widened(ours.regs[register], theirs.regs[register], precise)
+        for spi in range(min(len(ours.stack), len(theirs.stack))):
+            a, b = ours.stack[spi], theirs.stack[spi]
+            if a.types[7] == SPILL and b.types[7] == SPILL:
+                new = widened(a.reg, b.reg, ours.precise_slots >> spi & 1)
+                if new is not b.reg:
+                    theirs.stack[spi] = Slot(b.types, new)
+
+
+def _same_number(a: Reg, b: Reg) -> bool:
+    return a.num is b.num and a.off == b.off

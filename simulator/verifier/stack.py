@@ -1,0 +1,348 @@
+"""Reads and writes of the stack: spills and fills, bytes of unknown value, bytes known to be zero.
+
+Source: check_stack_{read,write}_{fixed,var}_off and check_stack_range_initialized of kernel/bpf/verifier.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bpflisp.spec.isa import Kind
+from simulator.verifier.backtrack import Masks, mark_precise
+from simulator.verifier.regs import (
+    ADD_CONST, PTR_STACK, SCALAR, Reg, const_reg, is_null, is_spillable, scalar_reg,
+)  # fmt: skip
+from simulator.verifier.scalar import UNKNOWN
+from simulator.verifier.state import (
+    DYNPTR_BYTE, INVALID, MISC, SPILL, ZEROED, Frame, Slot, is_spilled_scalar, plain_slot,
+)  # fmt: skip
+from simulator.verifier.tnum import text as tnum_text
+
+if TYPE_CHECKING:
+    from simulator.verifier.machine import Machine
+
+MAX_STACK: Final = 512
+MAX_VAR_OFFSET: Final = 1 << 29
+UNKNOWN_REG: Final = scalar_reg(UNKNOWN)
+
+
+def num_text(reg: Reg) -> str:
+    """The variable part of a pointer as messages print it."""
+    return tnum_text((reg.num.value, reg.num.mask))
+
+
+def without_id(reg: Reg) -> Reg:
+    """The same number, no longer linked to others."""
+    return scalar_reg(reg.num) if reg.id else reg
+
+
+def width_of(reg: Reg) -> int:
+    """How many low bits can be set in a number."""
+    return reg.num.umax.bit_length()
+
+
+def give_id(m: Machine, frame: Frame, register: int) -> Reg:
+    """Gives an unknown number an identity before it is copied, so that what is learnt of one is learnt of both."""
+    reg = frame.regs[register]
+    if reg.type != SCALAR:
+        return reg
+    if reg.id & ADD_CONST:
+        reg = frame.regs[register] = scalar_reg(reg.num)
+    if not reg.id and reg.num.mask:
+        reg = frame.regs[register] = Reg(SCALAR, 0, reg.num, m.new_id())
+    return reg
+
+
+def _misc_below(types: bytes, count: int) -> bytes:
+    """`count` low entries become unknown bytes, unless they are known to be zero or were never written."""
+    return bytes(kind if kind in (ZEROED, INVALID) else MISC for kind in types[:count]) + types[count:]
+
+
+def _spill(frame: Frame, spi: int, reg: Reg, size: int) -> None:
+    """Stores a value of `size` bytes at the low end of a slot."""
+    rest = 8 - size
+    types = _misc_below(frame.stack[spi].types, rest)[:rest] + bytes([SPILL] * size)
+    frame.stack[spi] = Slot(types, reg)
+
+
+def _scrubbed(slot: Slot) -> bytes:
+    """The bytes of a slot after the value that lived there is gone."""
+    if not slot.is_special:
+        return slot.types
+    return bytes(INVALID if kind == INVALID else MISC for kind in slot.types)
+
+
+def write(m: Machine, ptr: Reg, off: int, size: int, value: int, insn_idx: int) -> None:
+    """A store through a stack pointer; `value` is the register stored, -1 for an immediate or an unknown value."""
+    frame = m.state.frames[ptr.data]
+    if ptr.num.mask == 0:
+        _write_fixed(m, frame, off + ptr.num.smin, size, value, insn_idx)
+    else:
+        _write_variable(m, frame, ptr, off, size, value, insn_idx)
+
+
+def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn_idx: int) -> None:
+    low = -off - 1
+    spi = low // 8
+    current = m.frame
+    reg = current.regs[value] if value >= 0 else None
+    insn = m.code[insn_idx]
+    assert insn is not None
+    imm = insn.imm if insn.row.kind is Kind.STORE_IMM else None
+    m.objects.destroy_dynptr(frame, spi)
+    m.check_fastcall_contract(frame.subprog, insn_idx, off)
+    m.scratched_slots |= 1 << spi
+    aligned = off % 8 == 0
+    if aligned and size == 8:
+        m.liveness.write(frame.number, 1 << spi)
+    if reg is not None and aligned and reg.type == SCALAR:
+        fits = width_of(reg) <= 8 * size
+        if fits:
+            reg = give_id(m, current, value)
+        _spill(frame, spi, reg if fits else Reg(SCALAR, reg.off, reg.num, 0), size)
+    elif reg is None and aligned and imm is not None:
+        _spill(frame, spi, const_reg(imm), size)
+    elif reg is not None and is_spillable(reg.type):
+        if size != 8:
+            m.fail_at_line("invalid size of register spill")
+        if frame is not current and reg.type == PTR_STACK:
+            m.fail("cannot spill pointers to stack into stack frame of the caller")
+        _spill(frame, spi, reg, size)
+    else:
+        _write_bytes(m, frame, spi, low, size, reg, imm, value)
+        return
+    m.remember(stack=(frame.number, spi))
+
+
+def _write_bytes(
+    m: Machine, frame: Frame, spi: int, low: int, size: int, reg: Reg | None, imm: int | None, value: int
+) -> None:
+    types = bytearray(_scrubbed(frame.stack[spi]))
+    kind = MISC
+    if (reg is not None and is_null(reg)) or (reg is None and imm == 0):
+        if value >= 0:
+            m.mark_precise(value)
+        kind = ZEROED
+    for i in range(size):
+        types[(low - i) % 8] = kind
+    frame.stack[spi] = plain_slot(bytes(types))
+
+
+def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, value: int, insn_idx: int) -> None:
+    start = ptr.num.smin + off
+    end = ptr.num.smax + off + size
+    insn = m.code[insn_idx]
+    assert insn is not None
+    reg = m.frame.regs[value] if value >= 0 else None
+    zero = is_null(reg) if reg is not None else insn.row.kind is Kind.STORE_IMM and insn.imm == 0
+    zero_used = False
+    for at in range(start, end):
+        m.objects.destroy_dynptr(frame, (-at - 1) // 8)
+    m.check_fastcall_contract(frame.subprog, insn_idx, start)
+    for at in range(start, end):
+        low = -at - 1
+        spi, byte = low // 8, low % 8
+        m.scratched_slots |= 1 << spi
+        slot = frame.stack[spi]
+        old = slot.types[byte]
+        if zero and old == SPILL and is_spilled_scalar(slot) and is_null(slot.reg):
+            zero_used = True
+            continue
+        types = bytearray(_scrubbed(slot))
+        new = MISC
+        if zero and types[byte] == ZEROED:
+            new = ZEROED
+            zero_used = True
+        types[byte] = new
+        frame.stack[spi] = plain_slot(bytes(types))
+    if zero_used and value >= 0:
+        m.mark_precise(value)
+
+
+def read(m: Machine, ptr: Reg, off: int, size: int, dst: int, register: int) -> None:
+    """A load through a stack pointer into register `dst`; -1 where only the access is checked."""
+    frame = m.state.frames[ptr.data]
+    if ptr.num.mask == 0:
+        _read_fixed(m, frame, off + ptr.num.smin, size, dst)
+        return
+    if dst < 0:
+        m.fail(
+            "variable offset stack pointer cannot be passed into helper function; "
+            f"var_off={num_text(ptr)} off={off} size={size}"
+        )
+    check_initialized(m, register, off, size, zero_ok=False, writes=False)
+    start = ptr.num.smin + off
+    m.frame.regs[dst] = _bytes_read(m, frame, start, ptr.num.smax + off + size)
+    m.check_fastcall_contract(frame.subprog, m.idx, start)
+
+
+def _bytes_read(m: Machine, frame: Frame, start: int, end: int) -> Reg:
+    """What a load of these bytes gives: 0 where every byte is known to be zero, else anything."""
+    for at in range(start, end):
+        low = -at - 1
+        m.scratched_slots |= 1 << (low // 8)
+        if frame.stack[low // 8].types[low % 8] != ZEROED:
+            return UNKNOWN_REG
+    return const_reg(0)
+
+
+def _check_bytes(m: Machine, types: bytes, low: int, off: int, size: int) -> None:
+    for i in range(size):
+        kind = types[(low - i) % 8]
+        if kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok):
+            continue
+        m.fail(f"invalid read from stack off {off}+{i} size {size}")
+
+
+def _read_fixed(m: Machine, frame: Frame, off: int, size: int, dst: int) -> None:
+    low = -off - 1
+    spi = low // 8
+    slot = frame.stack[spi]
+    m.scratched_slots |= 1 << spi
+    m.check_fastcall_contract(m.frame.subprog, m.idx, off)
+    m.liveness.read(frame.number, m.idx, 1 << spi)
+    types = slot.types
+    if types[7] != SPILL:
+        _check_bytes(m, types, low, off, size)
+        if dst >= 0:
+            m.frame.regs[dst] = _bytes_read(m, frame, off, off + size)
+        return
+    spilled = len(types) - len(types.rstrip(b"\x01"))
+    if size != 8 or spilled != 8:
+        if slot.reg.type != SCALAR:
+            m.fail_at_line("invalid size of register fill")
+        if dst < 0:
+            return
+        if not _fill_part(m, slot, low, off, size, spilled, dst):
+            return
+    elif dst >= 0:
+        m.frame.regs[dst] = slot.reg
+    m.remember(stack=(frame.number, spi))
+
+
+def _fill_part(m: Machine, slot: Slot, low: int, off: int, size: int, spilled: int, dst: int) -> bool:
+    """A narrow load, or one from a narrow spill; whether the register's value came from the spilled number."""
+    reg, types = slot.reg, slot.types
+    # A narrow load sees the number's low bytes where it begins at the spill's own low end.
+    if size <= spilled and off % 8 == 0:
+        m.frame.regs[dst] = without_id(reg) if width_of(reg) > size * 8 else reg
+        return True
+    spills = zeros = 0
+    for i in range(size):
+        kind = types[(low - i) % 8]
+        if kind == SPILL:
+            spills += 1
+        elif kind == ZEROED:
+            zeros += 1
+        elif kind == MISC or (kind == INVALID and m.uninit_stack_ok):
+            continue
+        else:
+            m.fail(f"invalid read from stack off {off}+{i} size {size}")
+    if spills == size and is_null(reg):
+        m.frame.regs[dst] = const_reg(0)
+        return True
+    m.frame.regs[dst] = const_reg(0) if zeros == size else UNKNOWN_REG
+    return False
+
+
+def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool) -> None:
+    """That an access through a stack pointer stays in its frame; grows the frame's known stack to it."""
+    ptr = m.frame.regs[register]
+    frame = m.state.frames[ptr.data]
+    extra = " write to" if writes else " read from"
+    if ptr.num.mask == 0:
+        start = ptr.num.smin + off
+        end = start + size
+    else:
+        if ptr.num.smax >= MAX_VAR_OFFSET or ptr.num.smin <= -MAX_VAR_OFFSET:
+            m.fail(f"invalid unbounded variable-offset{extra} stack R{register}")
+        start = ptr.num.smin + off
+        end = ptr.num.smax + off + size
+    lowest = -MAX_STACK if writes or m.uninit_stack_ok else -8 * len(frame.stack)
+    if start < lowest or start > -1 or end > 0 or size < 0:
+        if ptr.num.mask == 0:
+            m.fail(f"invalid{extra} stack R{register} off={off} size={size}")
+        m.fail(
+            f"invalid variable-offset{extra} stack R{register} var_off={num_text(ptr)} off={off} size={size}"
+        )
+    needed = (-start + 7) // 8
+    frame.grow(needed)
+    m.note_stack_depth(frame, needed * 8)
+
+
+def check_initialized(
+    m: Machine, register: int, off: int, size: int, zero_ok: bool, writes: bool, raw: bool = False
+) -> bool:
+    """That a range of stack may be read, or given to a helper that may write it.
+
+    True where the range need not be initialised since the helper fills it (`raw`): the caller then marks it written.
+    """
+    ptr = m.frame.regs[register]
+    frame = m.state.frames[ptr.data]
+    if size == 0 and not zero_ok:
+        m.fail("invalid zero-sized read")
+    check_bounds(m, register, off, size, writes)
+    if ptr.num.mask == 0:
+        start = last = ptr.num.smin + off
+    else:
+        raw = False
+        start, last = ptr.num.smin + off, ptr.num.smax + off
+    if raw:
+        _refuse_dynptr_bytes(m, frame, start, last + size)
+        return True
+    for at in range(start, last + size):
+        low = -at - 1
+        spi, byte = low // 8, low % 8
+        slot = frame.stack[spi]
+        kind = slot.types[byte]
+        if kind == MISC:
+            pass
+        elif kind == ZEROED or (kind == INVALID and m.uninit_stack_ok):
+            if writes:
+                types = bytearray(slot.types)
+                types[byte] = MISC
+                frame.stack[spi] = Slot(bytes(types), slot.reg) if slot.is_special else plain_slot(bytes(types))
+        elif slot.types[7] == SPILL:
+            if writes:
+                frame.stack[spi] = plain_slot(bytes(k if k == INVALID else MISC for k in slot.types))
+        elif ptr.num.mask == 0:
+            m.fail(f"invalid read from stack R{register} off {start}+{at - start} size {size}")
+        else:
+            m.fail(
+                f"invalid read from stack R{register} var_off {num_text(ptr)}+{at - start} size {size}"
+            )
+        m.liveness.read(frame.number, m.idx, 1 << spi)
+    return False
+
+
+def _refuse_dynptr_bytes(m: Machine, frame: Frame, start: int, end: int) -> None:
+    for at in range(start, end):
+        low = -at - 1
+        if low // 8 < len(frame.stack) and frame.stack[low // 8].types[low % 8] == DYNPTR_BYTE:
+            m.fail(f"potential write to dynptr at off={at} disallowed")
+
+
+def constant_at(m: Machine, ptr: Reg, size: int) -> int | None:
+    """The number that `size` bytes of stack are known to hold, marked as needed precisely; None where it is unknown."""
+    if ptr.type != PTR_STACK or ptr.num.mask:
+        return None
+    frame = m.state.frames[ptr.data]
+    low = -(ptr.off + ptr.num.smin) - 1
+    spi, byte = low // 8, low % 8
+    slot = frame.stack[spi]
+
+    def run(kind: int) -> int:
+        count = 0
+        while byte - count >= 0 and slot.types[byte - count] == kind:
+            count += 1
+        return count
+
+    if run(ZEROED) >= size:
+        return 0
+    if not is_spilled_scalar(slot) or run(SPILL) != size or slot.reg.num.mask:
+        return None
+    masks = Masks(len(m.state.frames) - 1)
+    masks.slots[frame.number] |= 1 << spi
+    mark_precise(m, m.state, masks)
+    return slot.reg.num.value
+
