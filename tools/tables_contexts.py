@@ -19,9 +19,9 @@ def contexts(shared: Path) -> dict[str, Any]:
     tables: list[dict[str, Any]] = []
     kinds = []
     for row in answer("contexts").values():
-        table = {"reads": _reads(row["reads"]), "writes": _sizes(row["writes"])}
+        table: dict[str, Any] = {"reads": _reads(row["reads"]), "writes": _sizes(row["writes"])}
         if row["prog_type"] in _BUFFERS:
-            table = {"buffer": _BUFFERS[row["prog_type"]]}
+            table = _BUFFERS[row["prog_type"]]
         if table not in tables:
             tables.append(table)
         name, size = by_type[row["prog_type"]]
@@ -31,10 +31,13 @@ def contexts(shared: Path) -> dict[str, Any]:
     return {"tables": tables, "kinds": kinds}
 
 
-# Contexts without a structure: bytes from, bytes below, and whether they may be written. Asked of 6.18.44: a trace
-# event's first eight bytes are hidden, and its buffer is a page wide pair (PERF_MAX_TRACE_SIZE); a syscall program's
-# argument may have up to U16_MAX bytes.
-_BUFFERS = {"tracepoint": [8, 8192, False], "syscall": [0, 65535, True]}
+# Contexts without a structure: bytes from and below, and whether they may be written. Asked of 6.18.44: of a trace
+# event the first eight bytes are hidden (not those before them: the kernel compares unsigned), and its buffer ends at
+# PERF_MAX_TRACE_SIZE; a syscall program's argument has U16_MAX bytes at most.
+_BUFFERS: dict[str, dict[str, Any]] = {
+    "tracepoint": {"spans": [[-32768, 0], [8, 8192]], "writable": False},
+    "syscall": {"spans": [[0, 65535]], "writable": True},
+}
 
 
 def _sizes(places: list[str]) -> dict[str, str]:

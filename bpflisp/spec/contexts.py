@@ -63,29 +63,25 @@ class Struct:
 class AccessTable:
     """What of one context may be read and written: (offset, size) -> access.
 
-    `buffer` is (first byte, first byte beyond, writable) of a context without a structure, where any aligned access
-    inside is a scalar.
+    `spans` are the bytes, from and below, of a context without a structure, where any aligned access is a scalar;
+    `writable` says whether stores may go there.
     """
 
     struct: str
     size: int
     reads: Mapping[tuple[int, int], Access]
     writes: frozenset[tuple[int, int]]
-    buffer: tuple[int, int, bool] | None = None
+    spans: Sequence[tuple[int, int]] = ()
+    writable: bool = False
 
     def access(self, off: int, size: int, write: bool) -> Access | None:
         """What this access is; None where the kernel refuses it."""
-        if self.buffer is not None:
-            return self._in_buffer(self.buffer, off, size, write)
+        if self.spans:
+            inside = off % size == 0 and any(low <= off < high for low, high in self.spans)
+            return _SCALAR if inside and (self.writable or not write) else None
         if write:
             return _SCALAR if (off, size) in self.writes else None
         return self.reads.get((off, size))
-
-    @staticmethod
-    def _in_buffer(buffer: tuple[int, int, bool], off: int, size: int, write: bool) -> Access | None:
-        low, high, writable = buffer
-        inside = low <= off < high and off % size == 0
-        return _SCALAR if inside and (writable or not write) else None
 
 
 _SCALAR = Access("scalar")
@@ -102,9 +98,9 @@ def _places(sizes: Mapping[str, str]) -> list[tuple[int, int]]:
 @cache
 def _table(index: int, struct: str, size: int) -> AccessTable:
     row = table("contexts")["tables"][index]
-    if "buffer" in row:
-        low, high, writable = row["buffer"]
-        return AccessTable(struct, size, MappingProxyType({}), frozenset(), (low, high, writable))
+    if "spans" in row:
+        spans = tuple((low, high) for low, high in row["spans"])
+        return AccessTable(struct, size, MappingProxyType({}), frozenset(), spans, row["writable"])
     reads = {place: _access(kind) for kind, sizes in row["reads"].items() for place in _places(sizes)}
     return AccessTable(struct, size, MappingProxyType(reads), frozenset(_places(row["writes"])))
 
