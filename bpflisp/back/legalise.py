@@ -7,6 +7,8 @@ The function is changed in place.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bpflisp.back.machine import BackError
 from bpflisp.back.target import Target
 from bpflisp.ir import ssa
@@ -97,9 +99,9 @@ def _expand(instr: Instr, to: _Expansion) -> Value:
     target = to.target
     match instr:
         case ssa.Load(signed=True) | ssa.ContextLoad(signed=True) if instr.size == 8 or not target.sign_extension:
-            instr.signed = False
-            to.body.append(instr)
-            return to.extend(instr, instr.size * 8, signed=True) if instr.size < 8 else instr
+            # A new load: the old one's uses are to become uses of the extension, and the extension's own must not.
+            plain = to.emit(replace(instr, signed=False, args=list(instr.args)))
+            return to.extend(plain, instr.size * 8, signed=True) if instr.size < 8 else plain
         case Extend():
             return to.extend(instr.args[0], instr.bits, instr.signed)
         case ssa.ByteOrder(op=Op.TO_LE):

@@ -27,7 +27,7 @@ ADD_IMM = ALU64 | SRC_IMM | ALU_CODES[Op.ADD]
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """What the linker has to put into an immediate: `kind` is `map`, `data`, `function`, `subprogram` or `kfunc`."""
+    """What the linker has to put into an immediate: `kind` is `map`, `data`, `func`, `call` or `kfunc`."""
 
     kind: str
     name: str

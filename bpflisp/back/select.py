@@ -102,7 +102,7 @@ class _Selector:
             case ssa.DataRef(name, addend):
                 return [_load_symbol(register, isa.PSEUDO_MAP_VALUE, Symbol("data", name, addend), at)]
             case ssa.FuncRef(name):
-                return [_load_symbol(register, isa.PSEUDO_FUNC, Symbol("function", name), at)]
+                return [_load_symbol(register, isa.PSEUDO_FUNC, Symbol("func", name), at)]
             case ssa.TypeRef(number):
                 insn = MInsn(isa.LD_IMM64_OPCODE, register, isa.PSEUDO_BTF_ID, imm=signed(number, 32), position=at)
                 return [insn]
@@ -241,7 +241,7 @@ class _Selector:
         insn = self.emit(JMP | isa.CALL_CODE, imm=instr.number)
         insn.reads = ARGUMENTS[: len(instr.args)]
         if instr.kind is ssa.CallKind.SUBPROGRAM:
-            insn.src, insn.imm, insn.symbol = isa.CALL_SUBPROGRAM, -1, Symbol("subprogram", instr.symbol)
+            insn.src, insn.imm, insn.symbol = isa.CALL_SUBPROGRAM, -1, Symbol("call", instr.symbol)
         elif instr.kind is ssa.CallKind.KFUNC:
             insn.src, insn.imm, insn.symbol = isa.CALL_KFUNC, -1, Symbol("kfunc", instr.symbol)
         if self.uses.get(instr):

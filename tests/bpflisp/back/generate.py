@@ -1,0 +1,191 @@
+"""Makes random functions that have a meaning: every load hits memory, every loop ends, every variable is written."""
+
+from __future__ import annotations
+
+import random
+
+from bpflisp.ir.builder import Builder
+from bpflisp.ir.ssa import BINARY_OPS, COMPARE_OPS, Function, MapRef, Slot, Value, const
+from bpflisp.spec.isa import Op
+
+INTERESTING = (0, 1, 2, 3, 7, 8, 31, 32, 63, 255, 256, 0x800, 0xFFFF, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 32)
+EDGES = (*INTERESTING, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 2, 0xFFFFFFFF80000000)
+PACKET_SIZE = 64
+SIZES = (1, 2, 4, 8)
+VARIABLES = "abcdef"
+
+
+class Generator:
+    """`version` bounds what atomics are used; `size` is about how many statements."""
+
+    def __init__(self, seed: int, size: int, version: int = 3) -> None:
+        self.random = random.Random(seed)
+        self.left = size
+        self.version = version
+        self.builder = Builder("generated")
+        self.slots: list[Slot] = []
+
+    def function(self) -> Function:
+        b = self.builder
+        self.packet = b.context_load(b.params[0], 0, 4)
+        for name in VARIABLES:
+            b.write_variable(name, self.leaf_value())
+        for _ in range(self.random.randint(0, 3)):
+            self.slots.append(b.slot(self.random.choice((4, 8, 12, 16)), zeroed=True))
+        self.statements(3)
+        if b.open:
+            total: Value = const(0)
+            for name in VARIABLES:
+                total = b.binary(Op.XOR, b.binary(Op.MUL, total, const(31)), b.read_variable(name))
+            b.ret(total)
+        return b.finish()
+
+    def statements(self, depth: int) -> None:
+        for _ in range(self.random.randint(1, 6)):
+            if self.left <= 0 or not self.builder.open:
+                return
+            self.left -= 1
+            self.statement(depth)
+
+    def statement(self, depth: int) -> None:
+        b, r = self.builder, self.random
+        choice = r.random()
+        if choice < 0.45:
+            b.write_variable(r.choice(VARIABLES), self.expression(2))
+        elif choice < 0.60:
+            self.store()
+        elif choice < 0.70:
+            self.call()
+        elif choice < 0.75:
+            self.atomic()
+        elif choice < 0.92 and depth:
+            self.branch(depth)
+        elif choice < 0.97 and depth:
+            self.loop(depth)
+        elif choice >= 0.995:
+            b.ret(self.value())
+
+    def leaf_value(self) -> Value:
+        r = self.random
+        return const(r.choice(EDGES) if r.random() < 0.7 else r.getrandbits(r.choice((8, 16, 32, 64))))
+
+    def value(self) -> Value:
+        return (
+            self.builder.read_variable(self.random.choice(VARIABLES))
+            if self.random.random() < 0.7
+            else self.leaf_value()
+        )
+
+    def expression(self, depth: int) -> Value:
+        b, r = self.builder, self.random
+        if depth == 0 or r.random() < 0.15:
+            return self.value()
+        width = r.choice((32, 64, 64))
+        match r.randrange(8):
+            case 0 | 1 | 2:
+                return b.binary(r.choice(BINARY_OPS), self.expression(depth - 1), self.expression(depth - 1), width)
+            case 3:
+                return b.compare(r.choice(COMPARE_OPS), self.expression(depth - 1), self.expression(depth - 1), width)
+            case 4:
+                return b.extend(self.expression(depth - 1), r.choice((8, 16, 32)), r.random() < 0.5)
+            case 5:
+                order = r.choice((Op.TO_BE, Op.TO_LE, Op.SWAP))
+                return b.byte_order(self.expression(depth - 1), r.choice((16, 32, 64)), order)
+            case 6:
+                return self.load()
+            case _:
+                return b.negate(self.expression(depth - 1), width)
+
+    def place(self) -> tuple[Value, int, int]:
+        """(address, offset, size) of memory that is there."""
+        r = self.random
+        size = r.choice(SIZES)
+        if self.slots and r.random() < 0.5:
+            slot = r.choice(self.slots)
+            size = min(size, slot.size)
+            return slot, r.randrange(0, slot.size - size + 1, size), size
+        at = r.randrange(0, PACKET_SIZE - size)
+        if r.random() < 0.3:
+            step = r.randrange(at + 1)
+            return self.builder.add(self.packet, const(step)), at - step, size
+        return self.packet, at, size
+
+    def load(self) -> Value:
+        address, off, size = self.place()
+        if self.random.random() < 0.15:
+            scalar_off = self.random.choice((8, 12, 16))
+            return self.builder.context_load(self.builder.params[0], scalar_off, 4, scalar=True)
+        return self.builder.load(address, off, size, signed=self.random.random() < 0.3)
+
+    def store(self) -> None:
+        value = self.expression(1)
+        address, off, size = self.place()
+        self.builder.store(address, off, size, value)
+
+    def atomic(self) -> None:
+        b, r = self.builder, self.random
+        size = r.choice((4, 8))
+        slots = [slot for slot in self.slots if slot.size >= size]
+        if not slots:
+            return
+        op = r.choice((Op.ADD, Op.OR, Op.AND, Op.XOR, Op.XCHG, Op.CMPXCHG)) if self.version >= 3 else Op.ADD
+        values = [self.value() for _ in range(2 if op is Op.CMPXCHG else 1)]
+        fetch = op in (Op.XCHG, Op.CMPXCHG) or (self.version >= 3 and r.random() < 0.5)
+        result = b.atomic(op, r.choice(slots), 0, size, *values, fetch=fetch)
+        if fetch:
+            b.write_variable(r.choice(VARIABLES), result)
+
+    def call(self) -> None:
+        b, r = self.builder, self.random
+        if r.random() < 0.3:
+            b.write_variable(r.choice(VARIABLES), b.call_helper(7))
+            return
+        key = b.slot(4)
+        b.store(key, 0, 4, self.value())
+        found = b.call_helper(1, MapRef("m"), key)
+        hit, done = b.block("hit"), b.block("done")
+        b.branch(Op.NE, found, const(0), hit, done)
+        b.seal(hit)
+        b.start(hit)
+        if r.random() < 0.5:
+            b.atomic(Op.ADD, found, 0, 8, self.value())
+        else:
+            b.store(found, r.choice((0, 4)), 4, self.value())
+            b.write_variable(r.choice(VARIABLES), b.load(found, 0, r.choice(SIZES)))
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def branch(self, depth: int) -> None:
+        b, r = self.builder, self.random
+        then, other, done = b.block("then"), b.block("else"), b.block("done")
+        b.branch(r.choice(COMPARE_OPS), self.expression(1), self.expression(1), then, other, r.choice((32, 64)))
+        b.seal(then)
+        b.seal(other)
+        for arm, filled in ((then, True), (other, r.random() < 0.5)):
+            b.start(arm)
+            if filled:
+                self.statements(depth - 1)
+            if b.open:
+                b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def loop(self, depth: int) -> None:
+        """A loop whose counter nobody else writes."""
+        b, r = self.builder, self.random
+        counter = object()
+        head, body, done = b.block("head"), b.block("body"), b.block("done")
+        b.write_variable(counter, const(0))
+        b.jump(head)
+        b.start(head)
+        b.branch(Op.LT, b.read_variable(counter), const(r.randint(0, 4)), body, done)
+        b.seal(body)
+        b.seal(done)
+        b.start(body)
+        self.statements(depth - 1)
+        if b.open:
+            b.write_variable(counter, b.add(b.read_variable(counter), const(1)))
+            b.jump(head)
+        b.seal(head)
+        b.start(done)
