@@ -34,7 +34,7 @@ class Fastcalls:
 def find_fastcalls(
     functions: Sequence[Function], slots: Slots, calls_at: CallsAt, jump_target: Sequence[bool]
 ) -> Fastcalls:
-    """The patterns of every function."""
+    """The patterns of every function. `jump_target` by slot, all False for kernels that do not look (6.18.44)."""
     found = Fastcalls([False] * len(slots), {}, [0] * len(functions), [False] * len(functions))
     for number, function in enumerate(functions):
         span = range(function.start, function.end)
@@ -76,9 +76,7 @@ def _note_pattern(
 
 
 def _pairs(slots: Slots, call: int, lowest: int, expected: int, jump_target: Sequence[bool]) -> int:
-    """How many pairs surround the call, the inner ones at the lowest offset, each of another of the registers
-    expected.
-    """
+    """How many pairs surround the call, the inner one at the lowest offset, each of another register expected."""
     for distance in range(1, _MAX_PAIRS + 1):
         spill, fill = call - distance, call + distance
         if spill < 0 or fill >= len(slots):

@@ -150,9 +150,15 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
         calls={at: facts for at, facts in found.items() if facts is not None},
         kfuncs=program.kfuncs,
         maps=tuple(resolver.used),
-        fastcalls=find_fastcalls(functions, slots, calls_at, marks.jump_target),
+        fastcalls=find_fastcalls(functions, slots, calls_at, _fastcall_targets(profile, marks)),
         exception_callback=function_of[exception_callback] if exception_callback else -1,
     )
+
+
+def _fastcall_targets(profile: Profile, marks: Marks) -> Sequence[bool]:
+    """The jump targets that end a fastcall pattern: of kernels that look at them, a later fix."""
+    looks = profile.since("7.2") or (profile.version[:2] == (6, 12) and profile.since("6.12.117"))
+    return marks.jump_target if looks else [False] * len(marks.jump_target)
 
 
 def _columns(marks: Marks) -> dict[str, Sequence[bool]]:

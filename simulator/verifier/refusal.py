@@ -76,6 +76,12 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "too-complex",
     ),
     (r"^The total number of maps per program|^too many (different )?(maps|kernel function)", "too-many"),
+    (r"func info record|in func info$|bpf_line_info|at line_info", "bad-btf"),
+    (r"^LD_ABS is (not|only) allowed", "legacy-packet-load"),
+    (
+        r"^no direct value access|^only one cgroup storage|^Only one arena|is not pointing to valid bpf_map",
+        "map-not-allowed",
+    ),
     # values
     (r"^(R\d+|r\d+) !read_ok|^R\d+ is not a known value|^processing .* uninit", "uninitialised-register"),
     (r"frame pointer is read only", "frame-pointer"),

@@ -1,0 +1,104 @@
+"""Live stack slots, worked by hand on programs of a few instructions."""
+
+from __future__ import annotations
+
+from bpflisp.spec.kernels import profile
+from simulator.program import Program
+from simulator.verifier.layout import Layout, prepare
+from simulator.verifier.liveness import StackLiveness
+from tests.simulator.verifier.layout_cases import EXIT, MOV0, call, insn
+
+FP8, FP16 = 1, 2
+
+STORE8, STORE16 = insn(0x7A, 10, off=-8), insn(0x7A, 10, off=-16)
+LOAD8 = insn(0x79, 0, 10, -8)
+
+
+def layout_of(code: bytes) -> Layout:
+    return prepare(Program(insns=code, type="xdp"), profile())
+
+
+def step(live: StackLiveness, at: int, read: int = 0, write: int = 0, frame: int = 0) -> None:
+    """One instruction of the function that runs."""
+    live.begin(at)
+    if read:
+        live.read(frame, at, read)
+    if write:
+        live.write(frame, write)
+    live.commit()
+
+
+def straight() -> StackLiveness:
+    """fp-8 is written at 0 and 1, read at 2."""
+    live = layout_of(STORE8 + STORE8 + LOAD8 + EXIT).stack_liveness()
+    live.enter([], [0])
+    for at, (read, write) in enumerate(((0, FP8), (0, FP8), (FP8, 0), (0, 0))):
+        step(live, at, read, write)
+    live.update([], [0])
+    return live
+
+
+def test_alive_between_write_and_read() -> None:
+    live = straight()
+    assert [live.query(at, [], [0]).alive(0, 0) for at in range(4)] == [False, False, True, False]
+    assert not any(live.query(at, [], [0]).alive(0, 1) for at in range(4))
+
+
+def test_a_write_on_one_path_alone_does_not_end_a_life() -> None:
+    """0: branch to 2; 1: writes; 2: reads: at 0 the slot is alive, for the branch goes around the write."""
+    live = layout_of(insn(0x15, 1, off=1) + STORE8 + LOAD8 + EXIT).stack_liveness()
+    live.enter([], [0])
+    for at, (read, write) in enumerate(((0, 0), (0, FP8), (FP8, 0), (0, 0))):
+        step(live, at, read, write)
+    live.update([], [0])
+    assert [live.query(at, [], [0]).alive(0, 0) for at in range(4)] == [True, False, True, False]
+
+
+def test_what_an_instruction_does_not_always_write_stays_alive() -> None:
+    live = straight()
+    live.enter([], [0])
+    step(live, 1, write=FP16)
+    step(live, 0, write=FP16)
+    live.update([], [0])
+    assert live.query(0, [], [0]).alive(0, 0)
+
+
+def test_marks_that_were_not_propagated_are_not_seen() -> None:
+    live = layout_of(LOAD8 + EXIT).stack_liveness()
+    live.enter([], [0])
+    step(live, 0, read=FP8)
+    assert not live.query(0, [], [0]).alive(0, 0)
+    live.update([], [0])
+    assert live.query(0, [], [0]).alive(0, 0)
+
+
+def test_a_function_reads_and_writes_for_its_caller() -> None:
+    """0: call 3; 1: reads fp-8 of frame 0; 2: exit; 3: the function reads fp-16 and writes fp-8, both of frame 0."""
+    live = layout_of(call(2) + LOAD8 + EXIT + MOV0 + EXIT).stack_liveness()
+    live.enter([], [0])
+    live.begin(0)
+    live.leave()
+    live.commit()
+    live.enter([0], [0, 1])
+    step(live, 3, read=FP16, write=FP8, frame=0)
+    step(live, 4)
+    live.update([0], [0, 1])
+    live.enter([], [0])
+    step(live, 1, read=FP8)
+    step(live, 2)
+    live.update([], [0])
+    before_call = live.query(0, [], [0])
+    assert before_call.alive(0, 1)
+    inside = live.query(3, [0], [0, 1])
+    assert (inside.alive(0, 0), inside.alive(0, 1)) == (True, True)
+    assert not live.query(4, [0], [0, 1]).alive(0, 1)
+
+
+def test_old_writes_below_256_bytes_are_forgotten_on_a_second_visit() -> None:
+    """6.18 keeps the old set in 32 bits when it meets an instruction again."""
+    deep = 1 << 40
+    live = straight()
+    live.enter([], [0])
+    step(live, 0, write=FP8 | deep)
+    step(live, 0, write=FP8 | deep)
+    assert live.instance([], [0], 0).frame(0).must_write[0] == FP8
