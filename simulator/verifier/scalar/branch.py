@@ -227,3 +227,18 @@ def assume(rules: Rules, op: Op | str, width: int, a: Scalar, b: Scalar) -> Refi
 def refine(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """(a, b) where the branch is taken, then (a, b) where it is not."""
     return (*assume(rules, op, width, a, b), *assume(rules, OPPOSITE[op], width, a, b))
+
+
+def refine_same(rules: Rules, op: Op, width: int, a: Scalar) -> Refined:
+    """A register compared with itself: as it is where the branch is taken, and where it is not.
+
+    The kernel narrows the one register as both operands, so `a < a` moves both its ends.
+    """
+    return _assume_of_itself(rules, op, width, a), _assume_of_itself(rules, OPPOSITE[op], width, a)
+
+
+def _assume_of_itself(rules: Rules, op: Op | str, width: int, a: Scalar) -> Scalar:
+    fields = list(a.fields)
+    _assume(op, width, fields, fields)
+    # Each operand gets its deductions, so the register gets them twice.
+    return checked(sync(sync(as_fields(fields), rules).fields, rules))

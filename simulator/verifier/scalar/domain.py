@@ -51,6 +51,7 @@ class Domain:
         self._alu: dict[tuple[Op, int], Memo[Pair, Scalar]] = {}
         self._taken: dict[tuple[Op, int], Memo[Pair, bool | None]] = {}
         self._refine: dict[tuple[Op, int], Memo[Pair, Outcomes]] = {}
+        self._refine_same: dict[tuple[Op, int], Memo[Scalar, Pair]] = {}
         self._unary: dict[tuple[str, int, int], Memo[Scalar, Scalar]] = {}
 
     def alu_memo(self, op: Op, width: int) -> Memo[Pair, Scalar]:
@@ -74,6 +75,14 @@ class Domain:
         if memo is None:
             rules = self.rules
             memo = self._refine[op, width] = Memo(lambda pair: branch.refine(rules, op, width, *pair))
+        return memo
+
+    def refine_same_memo(self, op: Op, width: int) -> Memo[Scalar, Pair]:
+        """A register compared with itself -> it where the branch is taken, it where it is not."""
+        memo = self._refine_same.get((op, width))
+        if memo is None:
+            rules = self.rules
+            memo = self._refine_same[op, width] = Memo(lambda a: branch.refine_same(rules, op, width, a))
         return memo
 
     def _unary_memo(
@@ -106,6 +115,10 @@ class Domain:
     def refine(self, op: Op, width: int, a: Scalar, b: Scalar) -> Outcomes:
         """(a, b) where the branch is taken, then (a, b) where it is not."""
         return self.refine_memo(op, width)[a, b]
+
+    def refine_same(self, op: Op, width: int, a: Scalar) -> Pair:
+        """Of a register compared with itself: where the branch is taken, and where it is not."""
+        return self.refine_same_memo(op, width)[a]
 
     def mov32(self, a: Scalar) -> Scalar:
         """The low 32 bits, zero-extended, by a 32-bit move."""
