@@ -7,7 +7,8 @@ are compared, slots that are not alive are ignored.
 
 Invariant: a set of slots is a mask, bit n for the eight bytes at fp-8*(n+1). Reads only grow. What an instruction
 always writes only shrinks, from its first visit on. Queries are sound once `update` ran for the chain of the state
-that asks: the explorer calls it whenever it takes a state from its stack and whenever a function returns.
+that asks: the explorer calls it for the state whose path ends (by exit or because it was pruned) before it takes up
+another, and for the state in which a function returns, before that frame is left.
 
 Callers of functions and callbacks differ: what is alive in an outer frame is alive *after* a plain call, but *before* a
 call that runs callbacks, since the callback may run again.
@@ -102,8 +103,8 @@ class Query:
 class StackLiveness:
     """The analysis of one program. `starts` and `orders` (postorder) by function, as the layout has them.
 
-    `truncates` repeats an accident of 6.18: the old set of written slots was kept in 32 bits, so from the second visit
-    of an instruction on no slot below fp-256 counts as always written.
+    `truncates` repeats an accident of 6.18: the old set of written slots is read in 32 bits, so a slot below fp-256
+    that was written on an instruction's first visit counts as always written until something changes above fp-256.
     """
 
     slots: Slots

@@ -94,11 +94,31 @@ def test_a_function_reads_and_writes_for_its_caller() -> None:
     assert not live.query(4, [0], [0, 1]).alive(0, 1)
 
 
-def test_old_writes_below_256_bytes_are_forgotten_on_a_second_visit() -> None:
-    """6.18 keeps the old set in 32 bits when it meets an instruction again."""
-    deep = 1 << 40
-    live = straight()
+def test_deep_slots_once_written_count_as_always_written() -> None:
+    """As 6.18.44's log shows: 0 writes fp-408 on one path and fp-400 on another, and fp-408 stays dead before it."""
+    fp400, fp408 = 1 << 49, 1 << 50
+    live = layout_of(insn(0x7A, 6, off=0) + LOAD8 + EXIT).stack_liveness()
     live.enter([], [0])
-    step(live, 0, write=FP8 | deep)
-    step(live, 0, write=FP8 | deep)
-    assert live.instance([], [0], 0).frame(0).must_write[0] == FP8
+    step(live, 0, write=fp408)
+    step(live, 1, read=fp400 | fp408)
+    step(live, 2)
+    live.update([], [0])
+    live.enter([], [0])
+    step(live, 0, write=fp400)
+    live.update([], [0])
+    before = live.query(0, [], [0])
+    assert (before.alive(0, 49), before.alive(0, 50)) == (True, False)
+
+
+def test_slots_near_the_frame_pointer_have_to_be_written_each_time() -> None:
+    live = layout_of(insn(0x7A, 6, off=0) + LOAD8 + EXIT).stack_liveness()
+    live.enter([], [0])
+    step(live, 0, write=FP16)
+    step(live, 1, read=FP8 | FP16)
+    step(live, 2)
+    live.update([], [0])
+    live.enter([], [0])
+    step(live, 0, write=FP8)
+    live.update([], [0])
+    before = live.query(0, [], [0])
+    assert (before.alive(0, 0), before.alive(0, 1)) == (True, True)
