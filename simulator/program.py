@@ -118,12 +118,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Object(Mapping[str, Program]):
-    """The programs and maps of one object file; indexed by program name or by section."""
+    """The programs and maps of one object file; indexed by program name or by section.
+
+    `notes` say what the loader took for granted.
+    """
 
     path: str
     programs: Mapping[str, Program]
     maps: Mapping[str, MapDef]
     btf: Btf | None = None
+    notes: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Program:
         if name in self.programs:

@@ -27,6 +27,9 @@ HEADER: Final = struct.Struct("<HBBIIIII")
 LONGEST_CHAIN: Final = 64
 """How many modifiers, typedefs, pointers or arrays one type may stack before we call it circular."""
 
+LONGEST_NAME: Final = 1024
+"""Bytes of a type's name that are read: the kernel takes half of it, and overlapping strings shall not cost more."""
+
 LARGEST_SIZE: Final = 0xFFFFFFFF
 """The largest size of a type, in bytes, that the kernel takes."""
 
@@ -176,6 +179,7 @@ class Btf:
         self._names: dict[bytes, list[int]] | None = None
         self._by_kind: dict[BtfKind, list[int]] | None = None
         self._tags: dict[int, list[int]] | None = None
+        self._flavours: dict[bytes, list[int]] | None = None
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -263,16 +267,25 @@ class Btf:
         kind = KINDS[info >> 24 & 0x1F]
         size = size_or_type if kind in _SIZED else 0
         target = 0 if kind in _NO_TARGET else size_or_type
-        return BtfType(type_id, kind, self.string(name), size, target, info & 0xFFFF, bool(info >> 31))
+        return BtfType(type_id, kind, self._name(name), size, target, info & 0xFFFF, bool(info >> 31))
 
-    def string(self, offset: int) -> str:
-        """The string at an offset of the string section. Raises BtfError where it has none."""
+    def string(self, offset: int, limit: int | None = None) -> str:
+        """The string at an offset of the string section, at most `limit` bytes of it. Raises BtfError for no offset."""
         if offset < self._first_string and self.base:
-            return self.base.string(offset)
+            return self.base.string(offset, limit)
         at = offset - self._first_string
         if not 0 <= at < len(self._strings):
             raise BtfError(f"BTF string offset {offset} is outside of the {self._end_of_strings} bytes of strings")
-        return self._strings[at : self._strings.index(0, at)].decode(errors="replace")
+        end = self._strings.index(0, at)
+        return self._strings[at : end if limit is None else min(end, at + limit)].decode(errors="replace")
+
+    def _name(self, offset: int) -> str:
+        return self.string(offset, LONGEST_NAME)
+
+    def position(self, type_id: int) -> int:
+        """Where in `data` the header of a type of this section starts: its parts follow twelve bytes on."""
+        header, type_at = HEADER.unpack_from(self.data)[3:5]
+        return int(header + type_at + 4 * self._at(type_id))
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -298,14 +311,14 @@ class Btf:
         bitfields = self.type(type_id).flag
         offset_mask = 0xFFFFFF if bitfields else 0xFFFFFFFF
         return tuple(
-            BtfMember(self.string(name), kind, offset & offset_mask, offset >> 24 if bitfields else 0)
+            BtfMember(self._name(name), kind, offset & offset_mask, offset >> 24 if bitfields else 0)
             for name, kind, offset in self._parts(type_id, (BtfKind.STRUCT, BtfKind.UNION), 3)
         )
 
     def params(self, type_id: int) -> tuple[BtfParam, ...]:
         """The parameters of a FUNC_PROTO, or of the one that a FUNC has."""
         proto = self.func_proto(type_id)
-        return tuple(BtfParam(self.string(name), kind) for name, kind in self._parts(proto, (BtfKind.FUNC_PROTO,), 2))
+        return tuple(BtfParam(self._name(name), kind) for name, kind in self._parts(proto, (BtfKind.FUNC_PROTO,), 2))
 
     def func_proto(self, type_id: int) -> int:
         """The FUNC_PROTO of a FUNC; one that is a FUNC_PROTO already stays."""
@@ -324,7 +337,7 @@ class Btf:
         pairs = []
         for part in self._parts(type_id, (BtfKind.ENUM, BtfKind.ENUM64), 3 if wide else 2):
             number = part[1] | (part[2] << 32 if wide else 0)
-            pairs.append((self.string(part[0]), number - 2 * half if found.flag and number >= half else number))
+            pairs.append((self._name(part[0]), number - 2 * half if found.flag and number >= half else number))
         return tuple(pairs)
 
     def array(self, type_id: int) -> BtfArray:
@@ -431,6 +444,22 @@ class Btf:
             if not kinds or self.type(type_id).kind in kinds:
                 yield type_id
 
+    def of_essential_name(self, name: str) -> Iterator[int]:
+        """Every id whose name is the given one, or is it with a flavour ("name___old"), in no order to rely on."""
+        if self.base:
+            yield from self.base.of_essential_name(name)
+        yield from self._name_index().get(name.encode(), ())
+        yield from self._flavour_index().get(name.encode(), ())
+
+    def _flavour_index(self) -> dict[bytes, list[int]]:
+        """Name without flavour -> the ids whose names have one, made at the first call."""
+        if self._flavours is None:
+            self._flavours = {}
+            for name, ids in self._name_index().items():
+                if b"___" in name:
+                    self._flavours.setdefault(name[: name.rindex(b"___")], []).extend(ids)
+        return self._flavours
+
     def of_kind(self, *kinds: BtfKind) -> Iterator[int]:
         """Every id of the given kinds that this section defines itself, kind by kind, in order."""
         if self._by_kind is None:
@@ -457,7 +486,7 @@ class Btf:
                 if offset:
                     name = at_offset.get(offset)
                     if name is None:
-                        name = self.string(offset).encode()
+                        name = self._name(offset).encode()
                     if name in index:
                         index[name].append(type_id)
                     else:

@@ -7,6 +7,7 @@ Every refusal is a LoadError.
 from __future__ import annotations
 
 from simulator.loader.errors import LoadError
+from simulator.loader.loading import load
 from simulator.loader.record import UNUSED_MAP, program_from_record
 
-__all__ = ["UNUSED_MAP", "LoadError", "program_from_record"]
+__all__ = ["UNUSED_MAP", "LoadError", "load", "program_from_record"]
