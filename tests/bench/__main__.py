@@ -1,0 +1,31 @@
+"""`python -m tests.bench`: code size, engine speed, verifier speed, compile time."""
+
+from __future__ import annotations
+
+import platform
+import time
+
+from bpflisp import compile_file
+from simulator import load
+from simulator.program import Object
+from tests.agreement.fixtures import all_fixtures
+from tests.bench import effort, runs
+
+PACKET_PROGRAMS = ("port_blocker", "syn_limiter")
+
+
+def main() -> None:
+    """Prints every table."""
+    start = time.perf_counter()
+    print(f"Python {platform.python_version()}, kernel {platform.release()}, {platform.machine()}\n")
+    lisp: dict[str, Object] = {found.name: load(compile_file(found.source)) for found in all_fixtures()}
+    twins: dict[str, Object] = {found.name: load(found.twin) for found in all_fixtures()}
+    print(effort.sizes(lisp, twins), end="\n\n")
+    print(runs.report({name: lisp[name] for name in PACKET_PROGRAMS}), end="\n\n")
+    print(effort.verified(lisp), end="\n\n")
+    print(effort.compile_time())
+    print(f"(all of this in {time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
