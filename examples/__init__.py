@@ -1,0 +1,1 @@
+"""Programs that show what the project does; each runs as `python -m examples.NAME`."""
