@@ -25,7 +25,13 @@ GPL_LICENSES: Final = frozenset(
 _ENOTSUPP = 524
 
 _SLEEPABLE_TRACING: Final = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_iter"})
-_NOT_SLEEPABLE: Final = "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable"
+
+# What the kernel says where a program may not sleep: from which release on, newest first.
+_NOT_SLEEPABLE: Final = (
+    ("6.2", "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable"),
+    ("6.0", "Only fentry/fexit/fmod_ret, lsm, and kprobe/uprobe programs can be sleepable"),
+    ("0.0", "Only fentry/fexit/fmod_ret and lsm programs can be sleepable"),
+)
 
 # Attach type -> (kind of the target's BTF type, what the kernel puts before the target's name).
 _TARGETS: Final = {
@@ -47,7 +53,7 @@ def check_attach_target(program: Program, profile: Profile, kernel_btf: Btf | No
             raise Refused("Syscall programs can only be sleepable")
         return
     if sleepable and not can_sleep(program, profile):
-        raise Refused(_NOT_SLEEPABLE)
+        raise Refused(next(words for since, words in _NOT_SLEEPABLE if profile.since(since)))
     if program.type == "struct_ops":
         _check_member(program, kernel_btf)
     if program.type not in ("tracing", "lsm", "ext"):
@@ -66,12 +72,12 @@ def check_attach_target(program: Program, profile: Profile, kernel_btf: Btf | No
 def can_sleep(program: Program, profile: Profile) -> bool:
     """Whether programs of this type and attach type may be sleepable at all."""
     if program.type == "tracing":
-        return program.attach_type in _SLEEPABLE_TRACING
+        return program.attach_type in _SLEEPABLE_TRACING or not profile.since("6.2")
     if program.type == "lsm":
-        return program.attach_type != "lsm_cgroup"
+        return program.attach_type != "lsm_cgroup" or not profile.since("6.2")
     if program.type == "kprobe":
         return profile.since("6.0")
-    return program.type == "struct_ops"
+    return program.type == "struct_ops" and profile.since("6.2")
 
 
 def target_type(program: Program, kernel_btf: Btf) -> int | None:

@@ -116,13 +116,17 @@ class Marks:
 
 @dataclass(slots=True)
 class Walk:
-    """The depth-first walk over the program, from slot 0 and into every function that is called."""
+    """The depth-first walk over the program, from slot 0 and into every function that is called.
+
+    `any_back_edge` is False for kernels that let jumps alone close a loop: neither the fall into the next instruction
+    nor a call (so that recursion is refused here).
+    """
 
     slots: Slots
     functions: Sequence[Function]
     function_of: Sequence[int]
     calls_at: CallsAt
-    back_edges: bool = True
+    any_back_edge: bool = True
     marks: Marks = field(init=False)
     _state: list[int] = field(init=False)
     _stack: list[int] = field(init=False, default_factory=list)
@@ -179,11 +183,16 @@ class Walk:
             self._stack.append(target)
             return True
         if state[target] & 0xF0 == _DISCOVERED:
-            if not self.back_edges:
+            if not self.any_back_edge and not self._may_close_loop(at):
                 raise Refused(f"back-edge from insn {at} to {target}", insn=at)
             return False
         state[at] = _DISCOVERED | edge
         return False
+
+    def _may_close_loop(self, at: int) -> bool:
+        if self.slots.is_function_load(at):
+            return True
+        return self.slots.is_jump_class(at) and self.slots.opcode[at] & OP_MASK != CALL_CODE
 
     def _visit(self, at: int) -> bool:
         """One step at a slot: True where there is more to do before the slot is done."""

@@ -21,7 +21,7 @@ from simulator.verifier.live_registers import live_registers
 from simulator.verifier.liveness import StackLiveness
 from simulator.verifier.loadattr import check_attributes, effective_attach_type
 from simulator.verifier.refusal import Refused
-from simulator.verifier.resolve import Loaded, Resolver
+from simulator.verifier.resolve import CALLBACKS_SINCE, Loaded, Resolver
 from simulator.verifier.slots import Slots
 from simulator.verifier.stackdepth import Frames, StackCheck, may_have_private_stack
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MAX_KFUNCS: Final = 256
 
 _E2BIG, _EACCES = 7, 13
+
+# Before, a loop could be closed by a jump, and not by falling through.
+_ANY_BACK_EDGE_SINCE: Final = "6.8"
 
 # Kernel functions that read what a network card says of a packet; for programs bound to one, which we do not load.
 _DEVICE_KFUNCS: Final = ("bpf_xdp_metadata_rx_",)
@@ -112,7 +115,7 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     check_attributes(program, profile)
     slots = Slots.of(program.insns)
     btfinfo.check_functions_early(program)
-    starts = _function_starts(program, slots)
+    starts = _function_starts(program, slots, profile)
     exception_callback = btfinfo.exception_callback(program)
     if exception_callback:
         cfg.add_function(starts, exception_callback, len(slots))
@@ -127,7 +130,8 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     loaded = resolver.run()
     function_of = [number for number, one in enumerate(functions) for _ in range(one.start, one.end)]
     calls_at = calls_of(program, slots, profile)
-    marks = cfg.Walk(slots, functions, function_of, calls_at).run(exception_callback)
+    walk = cfg.Walk(slots, functions, function_of, calls_at, any_back_edge=profile.since(_ANY_BACK_EDGE_SINCE))
+    marks = walk.run(exception_callback)
     orders = cfg.postorder_of(functions, slots)
     check_attach_target(program, profile, kernel_btf)
     loops = cfg.loops_of(slots)
@@ -165,14 +169,15 @@ def _columns(marks: Marks) -> dict[str, Sequence[bool]]:
     return {name: getattr(marks, name) for name in Marks.__slots__}
 
 
-def _function_starts(program: Program, slots: Slots) -> list[int]:
+def _function_starts(program: Program, slots: Slots, profile: Profile) -> list[int]:
     """Where functions start: slot 0, and what calls and callback loads lead to. Checks the kernel functions called."""
     starts = [0]
     kfuncs: set[str] = set()
+    callbacks = profile.since(CALLBACKS_SINCE)
     for at in range(len(slots)):
-        if slots.is_function_load(at) or slots.is_subprogram_call(at):
+        if slots.is_subprogram_call(at) or (callbacks and slots.is_function_load(at)):
             cfg.add_function(starts, at + slots.imm[at] + 1, len(slots))
-        elif slots.is_kfunc_call(at) and (at in program.kfuncs or slots.imm[at] or slots.off[at]):
+        elif callbacks and slots.is_kfunc_call(at) and (at in program.kfuncs or slots.imm[at] or slots.off[at]):
             _add_kfunc(program, at, kfuncs)
     return starts
 
