@@ -427,6 +427,9 @@ def _do(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
         return leaving.value
 
 
+_CONDITIONS = ("ERROR", "CONDITION", "SIMPLE-ERROR", "SERIOUS-CONDITION", "T")
+
+
 @special("handler-case", "ignore-errors")
 def _handler_case(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     """Errors of the evaluation are caught; that it does not end is not."""

@@ -1,0 +1,174 @@
+"""The pipeline: from a source's text to an object's bytes, stage by stage.
+
+    read_unit -> check -> lower -> optimise -> compile -> link
+
+Each stage is a function from a value to a value. What is wrong with the source is collected, and told at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bpflisp import link
+from bpflisp.back.compile import compile_function
+from bpflisp.back.machine import BackError, Code
+from bpflisp.diagnostics import Diagnostic, Diagnostics, Source, Span, error
+from bpflisp.front.check import check_program
+from bpflisp.front.lower import lower
+from bpflisp.front.types import to_btf
+from bpflisp.front.unit import MapDecl, ProgramDecl, Unit, read_unit
+from bpflisp.ir.ssa import Function, Position
+from bpflisp.spec import btf_build as btf
+from bpflisp.spec import contexts
+
+RECURSION = 20_000
+"""How deeply Python may recurse while compiling: forms nest up to 300 deep, and macros recurse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What became of a source: the object's bytes, slots by program, its maps, and warnings."""
+
+    elf: bytes
+    programs: Mapping[str, CompiledProgram]
+    maps: Sequence[str]
+    warnings: Sequence[Diagnostic] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledProgram:
+    """One program: its section and its length in slots."""
+
+    section: str
+    slots: int
+
+
+def compile_source(source: Source, *, mcpu: str = "v3", opt: int = 2) -> Compiled:
+    """Compile a source. Raises CompileError with all that is wrong, ValueError for an unknown `mcpu` or `opt`."""
+    found = Diagnostics()
+    with _deep_recursion():
+        try:
+            return _compile(source, found, mcpu, opt)
+        except RecursionError:
+            found.add(error("too-deep", "forms are nested too deeply here", where=source.name))
+            found.raise_errors()
+            raise
+
+
+def _compile(source: Source, found: Diagnostics, mcpu: str, opt: int) -> Compiled:
+    unit = read_unit(source, found)
+    trees = {program.name: check_program(unit, program) for program in unit.programs.values()}
+    if not unit.programs and not found.errors:
+        help = "(defprog name (:type :xdp) ...)"
+        found.add(error("no-program", "the source defines no program", where=source.name, help=help))
+    found.raise_errors()
+    functions = [lower(unit.programs[name].symbol, tree, unit.programs[name].span) for name, tree in trees.items()]
+    codes = [_code(function, unit, found, mcpu, opt) for function in functions]
+    found.raise_errors()
+    linked = _object(unit, source, [code for code in codes if code is not None])
+    programs = {function.name: CompiledProgram(function.section, _slots(function)) for function in linked.functions}
+    return Compiled(link.link(linked), programs, [entry.name for entry in linked.maps], tuple(found.warnings))
+
+
+def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: int) -> Code | None:
+    """Machine code; what the target cannot hold is an error at its place in the source."""
+    try:
+        return compile_function(function, mcpu, opt)
+    except BackError as problem:
+        found.add(error("target-limit", str(problem), _span(unit, problem.position), where=function.name))
+        return None
+
+
+def _span(unit: Unit, position: Position | None) -> Span | None:
+    """The line of a position, as far as it is one of the source."""
+    if position is None or unit.source is None or position.file != unit.source.name:
+        return None
+    line = unit.source.line(position.line)
+    start = _offset(unit.source, position)
+    return Span(unit.source, start, start + max(1, len(line) - position.column + 1))
+
+
+def _offset(source: Source, position: Position) -> int:
+    lines = source.text.split("\n")[: position.line - 1]
+    return sum(len(line) + 1 for line in lines) + position.column - 1
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+# What the linker is given
+
+
+def _object(unit: Unit, source: Source, codes: Sequence[Code]) -> link.LinkObject:
+    by_symbol = {program.symbol: program for program in unit.programs.values()}
+    return link.LinkObject(
+        functions=[_function(by_symbol[code.name], code, source) for code in codes],
+        maps=[_map(decl) for decl in unit.maps.values()],
+        globals=[_string(name, content) for content, name in unit.strings.items()],
+        types=[to_btf(struct) for struct in unit.structs.values()],
+        license=unit.license,
+    )
+
+
+def _slots(function: link.LinkFunction) -> int:
+    return sum(insn.slots for insn in function.insns if insn is not None)
+
+
+def _function(program: ProgramDecl, code: Code, source: Source) -> link.LinkFunction:
+    struct = contexts.context_struct(program.prog_type)
+    context: btf.CType = btf.Pointer(btf.Forward(struct.name)) if struct else btf.Pointer(btf.Void())
+    return link.LinkFunction(
+        name=code.name,
+        section=program.section,
+        insns=code.insns,
+        signature=btf.Signature(btf.INT, [("ctx", context)]),
+        relocations=[
+            link.Relocation(each.at, link.RelocKind(each.kind), each.symbol, each.addend) for each in code.relocations
+        ],
+        lines=[
+            link.Line(slot, position.file, position.line, position.column, source.line(position.line))
+            for slot, position in code.lines
+        ],
+    )
+
+
+def _map(decl: MapDecl) -> link.LinkMap:
+    return link.LinkMap(
+        name=decl.symbol,
+        type=decl.type,
+        key=to_btf(decl.key_type) if decl.key_type else None,
+        value=to_btf(decl.value_type) if decl.value_type else None,
+        key_size=decl.key_size,
+        value_size=decl.value_size,
+        max_entries=decl.max_entries,
+        flags=decl.flags,
+    )
+
+
+def _string(name: str, content: bytes) -> link.LinkGlobal:
+    kind = btf.Array(btf.CHAR, len(content))
+    return link.LinkGlobal(name, ".rodata", kind, content, align=1, is_global=False)
+
+
+def read_source(path: str | Path) -> Source:
+    """A file as a source. Raises OSError where it cannot be read, CompileError where it is no text."""
+    data = Path(path).read_bytes()
+    try:
+        return Source(str(path), data.decode("utf-8"))
+    except UnicodeDecodeError as problem:
+        found = Diagnostics()
+        because = f"byte {problem.start} is no UTF-8"
+        found.add(error("not-text", "this is no text file", where=str(path), because=because))
+        found.raise_errors()
+        raise

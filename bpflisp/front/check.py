@@ -1,0 +1,413 @@
+"""The checker: forms to typed tree. Every type error is found here, all of a program in one run.
+
+A form is looked at by the handler of its head (the modules `check_*` register them); macros are expanded on the way.
+An error inside a form is told and becomes a node of type `UNKNOWN`, with which nothing further can be wrong, so that
+the forms beside it are still checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from bpflisp.diagnostics import Diagnostic, Span, warning
+from bpflisp.front import tree
+from bpflisp.front.tree import Local, Tree
+from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region
+from bpflisp.front.unit import ProgramDecl, Unit
+from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
+
+MAX_EXPANSIONS = 200
+"""How deeply expansions may nest: a macro that expands into itself goes beyond any number."""
+
+MAX_FORMS = 200_000
+"""How many forms a program may have once its macros are expanded."""
+
+Handler = Callable[["Checker", Cons], Tree]
+
+CORE: dict[str, Handler] = {}
+"""Forms of the language: they mean the same whatever macros the user defines."""
+
+LIBRARY: dict[str, Handler] = {}
+"""Forms that a user's macro or struct of the same name takes precedence over."""
+
+
+def core(*names: str) -> Callable[[Handler], Handler]:
+    """Decorator: this function checks the forms of these names."""
+    return _register(CORE, names)
+
+
+def library(*names: str) -> Callable[[Handler], Handler]:
+    """Decorator: the same, for a name that a program may define otherwise."""
+    return _register(LIBRARY, names)
+
+
+def _register(table: dict[str, Handler], names: Sequence[str]) -> Callable[[Handler], Handler]:
+    def register(handler: Handler) -> Handler:
+        for name in names:
+            table[name.upper()] = handler
+        return handler
+
+    return register
+
+
+@dataclass(slots=True)
+class Checker:
+    """Checks one function's body."""
+
+    unit: Unit
+    program: ProgramDecl
+    scopes: list[dict[Symbol, Local]] = field(default_factory=list)
+    cleanups: list[Tree] = field(default_factory=list)
+    loops: list[tree.LoopMark] = field(default_factory=list)
+    span: Span | None = None
+    expansions: list[str] = field(default_factory=list)
+    forms: int = 0
+    _own_span: bool = True
+
+    # Expressions
+
+    def body(self, forms: object) -> Tree:
+        """A program's body: the value of its last form is returned."""
+        self.span = self.program.span
+        with self.scope():
+            value = self.progn(forms)
+        return tree.Return(value=value, type=NEVER, span=value.span or self.span)
+
+    def value(self, cell: Cons) -> Tree:
+        """The expression in a cell; after an error, a node that stands for it."""
+        outer, outer_own = self.span, self._own_span
+        own = element_span(cell)
+        self.span, self._own_span = own or outer, own is not None
+        try:
+            return self._expression(cell.car)
+        except FormError as problem:
+            if problem is not TOLD:
+                self.unit.found.add(self._placed(problem.diagnostic))
+            return tree.Number(value=0, type=UNKNOWN, span=self.span)
+        finally:
+            self.span, self._own_span = outer, outer_own
+
+    def form(self, form: object) -> Tree:
+        """The same of a form that was made here, and stands in no cell."""
+        return self.value(Cons(form, NIL))
+
+    def _placed(self, diagnostic: Diagnostic) -> Diagnostic:
+        """A diagnostic whose place is at least the nearest form that the user wrote."""
+        if diagnostic.span is not None:
+            return diagnostic
+        because = diagnostic.because
+        if self.expansions and not self._own_span:
+            because = (*because, f"in expansion of `{self.expansions[-1]}`")
+        return replace(diagnostic, span=self.span, because=because)
+
+    def _expression(self, form: object) -> Tree:
+        self.forms += 1
+        if self.forms > MAX_FORMS:
+            raise fail("too-big", f"this program has more than {MAX_FORMS} forms when its macros are expanded")
+        if isinstance(form, Cons):
+            return self._call(form)
+        if isinstance(form, Symbol):
+            return self._symbol(form)
+        return self._literal(form)
+
+    def _literal(self, form: object) -> Tree:
+        if isinstance(form, int):
+            return self.number(form)
+        if isinstance(form, str):
+            raise fail(
+                "string-value", "a string is no value here", help="strings are arguments of helpers that take text"
+            )
+        what = "a floating-point number" if isinstance(form, float) else "a fraction"
+        what = "a character" if isinstance(form, Character) else what if not isinstance(form, list) else "a vector"
+        raise fail("bad-literal", f"{what} is no value of a BPF program, which knows integers alone")
+
+    def number(self, value: int) -> tree.Number:
+        """A literal, which must fit into 64 bits."""
+        if not -(1 << 63) <= value < 1 << 64:
+            raise fail(
+                "wide-literal",
+                f"`{text(value, 60)}` is wider than 64 bits",
+                because=f"it takes {value.bit_length() + (value < 0)} bits",
+            )
+        return tree.Number(value=value & ((1 << 64) - 1), type=U64, span=self.span)
+
+    def _symbol(self, name: Symbol) -> Tree:
+        if name is NIL:
+            return self.number(0)
+        local = self.find(name)
+        if local is not None:
+            local.reads += 1
+            return tree.Read(local=local, type=local.type, span=self.span)
+        constant = self.constant_named(name)
+        if constant is not None:
+            return self.number(constant)
+        raise self._unbound(name)
+
+    def _unbound(self, name: Symbol) -> FormError:
+        interpreter = self.unit.interpreter
+        if name.is_keyword or name is T:
+            return fail("bad-literal", f"`{text(name)}` is no value of a BPF program")
+        if name in interpreter.variables:
+            help = "`defconstant` makes a name that programs see"
+            because = f"`{text(name)}` is a variable of compile time"
+            return fail("unbound-variable", f"`{text(name)}` is not bound here", because=because, help=help)
+        known = sorted({text(each) for scope in self.scopes for each in scope if each.interned})
+        help = "bound here: " + " ".join(known) if known else ""
+        if name.name in self.unit.maps:
+            help = f"`{text(name)}` is a map: (getmap {text(name)} key) reads it"
+        return fail("unbound-variable", f"`{text(name)}` is not bound here", help=help)
+
+    def constant_named(self, name: Symbol) -> int | None:
+        """What a constant stands for; an error if it is no integer."""
+        interpreter = self.unit.interpreter
+        if name not in interpreter.constants:
+            return None
+        value = interpreter.variables[name]
+        if value is NIL:
+            return 0
+        if not isinstance(value, int):
+            raise fail("bad-literal", f"the constant `{text(name)}` is `{text(value, 60)}`, and no integer")
+        return value
+
+    # Calls
+
+    def _call(self, form: Cons) -> Tree:
+        head = form.car
+        if not isinstance(head, Symbol):
+            raise fail("bad-call", f"`{text(head, 60)}` cannot be called", help="a form starts with a name")
+        handler = CORE.get(head.name) or self._operation(head)
+        if handler is None:
+            if head in self.unit.interpreter.macros:
+                return self._expanded(form, head)
+            handler = LIBRARY.get(head.name)
+        if handler is None:
+            raise self._unknown(head)
+        self._check_list(form)
+        return handler(self, form)
+
+    def _operation(self, head: Symbol) -> Handler | None:
+        """A name that the file's structs define."""
+        from bpflisp.front import check_structs
+
+        if head.name in self.unit.accessors:
+            return check_structs.accessor
+        if head.name in self.unit.makers:
+            return check_structs.make
+        return None
+
+    def _expanded(self, form: Cons, head: Symbol) -> Tree:
+        if len(self.expansions) >= MAX_EXPANSIONS:
+            problem = f"the macro `{text(head)}` does not come to an end"
+            raise fail("runaway", problem, because=f"{MAX_EXPANSIONS} expansions are nested here")
+        expansion = self.unit.interpreter.macroexpand_1(form)
+        self.expansions.append(text(head))
+        try:
+            return self.value(Cons(expansion, NIL))
+        finally:
+            self.expansions.pop()
+
+    def count_expansion(self, form: Cons) -> None:
+        """Count a form that is expanded, so that a place that expands for ever ends too."""
+        self.forms += 1
+        if self.forms > MAX_FORMS:
+            raise fail("runaway", f"the macro `{text(form.car)}` does not come to an end")
+
+    def _unknown(self, head: Symbol) -> FormError:
+        name = head.name
+        if name in NOT_BUILT:
+            return fail("not-built", f"`{text(head)}` is not built yet")
+        if name in self.unit.maps:
+            return fail(
+                "unknown-form", f"`{text(head)}` is a map, and no form", help=f"(getmap {text(head)} key) reads it"
+            )
+        if head in self.unit.interpreter.functions or head in self.unit.interpreter.special:
+            because = "programs are compiled to BPF, which has no Common Lisp at run time"
+            help = "use it in a macro, or in `#.(...)`"
+            return fail("lisp-function", f"`{text(head)}` works at compile time alone", because=because, help=help)
+        near = _nearest(name, [*CORE, *LIBRARY, *self.unit.accessors])
+        return fail("unknown-form", f"no form, macro or helper is named `{text(head)}`", help=near)
+
+    @staticmethod
+    def _check_list(form: Cons) -> None:
+        end: object = NIL
+        for cell in cells(form):
+            end = cell.cdr
+        if end is not NIL:
+            raise fail("dotted-list", f"`{text(form, 60)}` ends in a dot", form.span)
+
+    def args(self, form: Cons, least: int, most: int | None = None) -> list[Cons]:
+        """The cells of a form's arguments, of which there must be so many."""
+        found = list(cells(form.cdr))
+        if len(found) < least or (most is not None and len(found) > most):
+            wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+            plural = "" if wanted in ("1", "at least 1") else "s"
+            raise fail("argument-count", f"`{text(form.car)}` takes {wanted} argument{plural}, not {len(found)}")
+        return found
+
+    def constant(self, cell: Cons, what: str) -> int:
+        """An argument that must be a number when compiling; signed, as it was written."""
+        node = self.value(cell)
+        if isinstance(node.type, type(UNKNOWN)):
+            raise TOLD
+        if not isinstance(node, tree.Number):
+            raise fail(
+                "not-constant",
+                f"{what} must be known when compiling, and `{text(cell.car, 60)}` is not",
+                element_span(cell),
+                help="a number, a constant, or arithmetic on them",
+            )
+        return node.value - (1 << 64) if node.value >> 63 else node.value
+
+    def keywords(self, rest: Sequence[Cons], form: Cons, *known: str) -> dict[str, Cons]:
+        """Options at the end of a form: keyword -> the cell of its value."""
+        options: dict[str, Cons] = {}
+        if len(rest) % 2:
+            raise fail("unknown-option", f"the options of `{text(form.car)}` do not come in pairs")
+        for key, value in zip(rest[::2], rest[1::2], strict=True):
+            name = key.car.name if isinstance(key.car, Symbol) else ""
+            if name.lower() not in known:
+                raise fail(
+                    "unknown-option",
+                    f"`{text(form.car)}` has no option `{text(key.car)}`",
+                    element_span(key),
+                    help="it has " + " ".join(known),
+                )
+            options[name.lower()] = value
+        return options
+
+    # Scopes
+
+    def find(self, name: Symbol) -> Local | None:
+        """The variable of that name."""
+        for scope in reversed(self.scopes):
+            if name in scope:
+                return scope[name]
+        return None
+
+    @contextmanager
+    def scope(self) -> Iterator[dict[Symbol, Local]]:
+        """A scope for variables; one that nothing reads is warned of at its end."""
+        scope: dict[Symbol, Local] = {}
+        self.scopes.append(scope)
+        try:
+            yield scope
+        finally:
+            self.scopes.pop()
+        for name, local in scope.items():
+            if not local.reads and local.span and not name.name.startswith("_"):
+                problem = f"the variable `{text(name)}` is never read"
+                self.unit.found.add(
+                    warning("unused-variable", problem, local.span, help="a leading `_` says that this is meant")
+                )
+
+    def progn(self, forms: object) -> Tree:
+        """Forms one after the other."""
+        items: list[Tree] = []
+        warned = False
+        for cell in cells(forms):
+            node = self.value(cell)
+            if items and isinstance(items[-1].type, type(NEVER)) and not warned and element_span(cell):
+                self.unit.found.add(warning("unreachable", "this is never reached", element_span(cell)))
+                warned = True
+            items.append(node)
+        if len(items) == 1:
+            return items[0]
+        if not items:
+            return self.number(0)
+        never = any(isinstance(item.type, type(NEVER)) for item in items)
+        return tree.Progn(items=items, type=NEVER if never else items[-1].type, span=self.span)
+
+    # Warnings and shared checks
+
+    def warn(self, code: str, problem: str, span: Span | None = None, *, because: str = "", help: str = "") -> None:
+        """Tell of what is surely a mistake."""
+        self.unit.found.add(self._placed(warning(code, problem, span, because=because, help=help)))
+
+    def scalar_type(self, cell: Cons) -> Number:
+        """The scalar type that a cell names."""
+        from bpflisp.front.types import C_SPELLINGS
+
+        name = cell.car.name if isinstance(cell.car, Symbol) else ""
+        if name in SCALARS:
+            return SCALARS[name]
+        spelt = C_SPELLINGS.get(name.replace("-", "_"))
+        help = f"`{text(cell.car)}` is written `{spelt}` here" if spelt else "u8 u16 u32 u64 i8 i16 i32 i64"
+        raise fail("unknown-type", f"`{text(cell.car)}` is no scalar type", element_span(cell), help=help)
+
+    def address(self, cell: Cons, what: str) -> Tree:
+        """An argument that is about to be read or written through."""
+        node = self.value(cell)
+        require_memory(node, cell, what)
+        return node
+
+
+TOLD = fail("told", "this has been told")
+"""Raised where an error has been told already: the form around it is given up in silence."""
+
+
+def require_memory(node: Tree, cell: Cons, what: str) -> None:
+    """Refuse what cannot be an address that is read or written here: null, a number, a narrow value."""
+    kind, shown = node.type, text(cell.car, 60)
+    if isinstance(kind, Pointer):
+        if kind.maybe_null and not isinstance(node, tree.Read):
+            raise _maybe_null(cell, what)
+        if kind.region in (Region.PACKET_END, Region.MAP):
+            raise fail(
+                "bad-pointer", f"`{shown}` is {kind.name}, through which nothing can be {what}", element_span(cell)
+            )
+    elif isinstance(node, tree.Number) and not isinstance(kind, type(UNKNOWN)):
+        raise fail("bad-pointer", f"`{shown}` is a number, and no address", element_span(cell))
+    elif isinstance(kind, Number) and kind.bits < 64:
+        problem = f"`{shown}` is a {kind.name}, too narrow for an address"
+        raise fail("narrow-pointer", problem, element_span(cell), because="an address has 64 bits")
+
+
+def require_writable(node: Tree, cell: Cons) -> None:
+    """Refuse to write where the kernel lets nobody write."""
+    kind = node.type
+    if isinstance(kind, Pointer) and kind.region in (Region.KERNEL, Region.DATA):
+        problem = f"`{text(cell.car, 60)}` is {kind.name}, which cannot be written"
+        raise fail("read-only-memory", problem, element_span(cell))
+
+
+def _maybe_null(cell: Cons, what: str) -> FormError:
+    form = cell.car
+    head = text(form.car) if isinstance(form, Cons) else text(form)
+    because = "it gives null where there is nothing"
+    if head.startswith("map-lookup") or head == "getmap":
+        name = text(form.cdr.car) if isinstance(form, Cons) and isinstance(form.cdr, Cons) else "it"
+        because = f"a key need not be in the map `{name}`"
+    return fail(
+        "maybe-null",
+        f"`{head}` may return null here, and null cannot be {what}",
+        element_span(cell),
+        because=because,
+        help=f"test it first: (when-let ((v {text(form, 60)})) ...)",
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 3, 0.75)
+    return "did you mean " + " or ".join(f"`{each.lower()}`" for each in near) + "?" if near else ""
+
+
+NOT_BUILT = frozenset(
+    intern(name.upper()).name
+    for name in (
+        "core-load", "core-store", "core-ctx-load", "kernel-load", "ld-btf-id", "asm", "do-user-ptrs", "do-user-array",
+        "fill-process-info", "bpf-loop",
+    )
+)  # fmt: skip
+"""Forms of the book that are known, and not built yet."""
+
+
+def check_program(unit: Unit, program: ProgramDecl) -> Tree:
+    """The typed tree of a program; its errors and warnings are in `unit.found`."""
+    from bpflisp.front import check_all
+
+    check_all.load()
+    return Checker(unit, program).body(program.body)

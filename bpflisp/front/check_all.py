@@ -1,0 +1,13 @@
+"""Every module that registers forms with the checker."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+
+@cache
+def load() -> None:
+    """Register all forms, once."""
+    for name in ("arithmetic", "binding", "context", "control", "headers", "helpers", "maps", "memory", "structs"):
+        import_module(f"bpflisp.front.check_{name}")

@@ -1,0 +1,187 @@
+"""Helpers by name: `(ktime-get-ns)`. Numbers, arguments and who may call come from the tables of `spec.helpers`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from bpflisp.front import tree
+from bpflisp.front.check import LIBRARY, Checker
+from bpflisp.front.check_arithmetic import head_of, is_zero
+from bpflisp.front.tree import Tree
+from bpflisp.front.types import I64, U32, U64, Number, Pointer, Region, Type
+from bpflisp.spec import helpers
+from bpflisp.spec.helpers import Arg, ArgType, Helper, RetType
+from bpflisp.syntax.forms import Cons, element_span, fail, text
+
+KERNEL = "7.2"
+"""A helper is refused here only if no kernel up to this one lets the program type call it."""
+
+GPL_LICENSES = ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
+"""What the kernel takes for compatible with the GPL (include/linux/license.h)."""
+
+_U32_RESULTS = ("bpf_get_prandom_u32", "bpf_get_smp_processor_id", "bpf_get_cgroup_classid", "bpf_get_hash_recalc")
+
+
+def _helper(name: str) -> Helper:
+    found = helpers.by_name(name)
+    assert found is not None, name
+    return found
+
+
+def helper_number(name: str) -> int:
+    """The number of a helper, by its name without `bpf_`."""
+    return _helper(name).id
+
+
+def require_helper(checker: Checker, name: str) -> None:
+    """Refuse a helper that the program's type may not call; warn where its licence will forbid it."""
+    helper, program = _helper(name), checker.program
+    attach_types = _attach_types(program.prog_type, program.attach_type)
+    allowed = [helpers.allowed(KERNEL, program.prog_type, attach) for attach in attach_types]
+    shown = helper.short_name.replace("_", "-")
+    if any(allowed) and not any(helper.id in each for each in allowed):
+        raise fail(
+            "helper-not-allowed",
+            f"a program of type `{program.prog_type}` may not call `{shown}`",
+            because=f"the kernel offers {helper.name} to other types of program",
+        )
+    gpl = any(helper.id in helpers.gpl_only(KERNEL, program.prog_type, attach) for attach in attach_types)
+    if gpl and program.license not in GPL_LICENSES:
+        checker.warn(
+            "gpl-only",
+            f"`{shown}` is for programs under the GPL, and the licence here is {program.license!r}",
+            because="the kernel refuses to load such a program",
+        )
+
+
+@cache
+def _attach_types(prog_type: str, attach_type: str) -> tuple[str, ...]:
+    from bpflisp.spec import programs
+
+    kind = programs.by_name(prog_type)
+    return (attach_type,) if attach_type or kind is None else ("", *kind.attach_types)
+
+
+def call_helper(checker: Checker, form: Cons) -> Tree:
+    """A call of the helper that the form's head names."""
+    helper = _helper(head_of(form).lower().replace("-", "_"))
+    require_helper(checker, helper.short_name)
+    cells = checker.args(form, 0)
+    if helper.name == "bpf_trace_printk" and cells and isinstance(cells[0].car, str):
+        return _trace_printk(checker, helper, cells)
+    _check_count(helper, form, cells)
+    proto = helpers.proto(helper.id, checker.program.prog_type, checker.program.attach_type)
+    kinds = [*proto.args, *[Arg(ArgType.ANYTHING)] * 5]
+    args = [_argument(checker, helper, index, cell, kinds[index]) for index, cell in enumerate(cells)]
+    return tree.CallHelper(number=helper.id, args=args, type=_result(helper, proto), span=checker.span)
+
+
+def _check_count(helper: Helper, form: Cons, cells: list[Cons]) -> None:
+    least = len(helper.c_args)
+    if least <= len(cells) <= (5 if helper.variadic else least):
+        return
+    wanted = f"{least} to 5" if helper.variadic else str(least)
+    shown = ", ".join(f"{arg.type} {arg.name}".strip() for arg in helper.c_args) or "none"
+    raise fail(
+        "argument-count",
+        f"`{text(form.car)}` takes {wanted} argument{'s' * (wanted != '1')}, not {len(cells)}",
+        help=f"they are: {shown}",
+    )
+
+
+_MEMORY = {
+    ArgType.PTR_TO_MEM, ArgType.PTR_TO_MAP_KEY, ArgType.PTR_TO_MAP_VALUE, ArgType.PTR_TO_STACK,
+    ArgType.PTR_TO_RINGBUF_MEM, ArgType.PTR_TO_CTX,
+}  # fmt: skip
+
+
+def _argument(checker: Checker, helper: Helper, index: int, cell: Cons, kind: Arg) -> Tree:
+    if kind.type is ArgType.CONST_MAP_PTR:
+        from bpflisp.front.check_maps import address_of, the_map
+
+        return address_of(the_map(checker, cell, helper.short_name), checker)
+    if isinstance(cell.car, str):
+        return _string(checker, cell, kind)
+    node = checker.value(cell)
+    if kind.type in _MEMORY:
+        _check_pointer(node, cell, helper, index, kind)
+    elif kind.is_size and isinstance(node.type, Pointer):
+        shown = helper.short_name.replace("_", "-")
+        problem = f"argument {index + 1} of `{shown}` is a number of bytes, not {node.type.name}"
+        raise fail("argument-kind", problem, element_span(cell))
+    return node
+
+
+def _check_pointer(node: Tree, cell: Cons, helper: Helper, index: int, kind: Arg) -> None:
+    """Refuse what cannot be the pointer that a helper wants: a number, a narrow value, a context for memory."""
+    shown = f"argument {index + 1} of `{helper.short_name.replace('_', '-')}`"
+    name = helper.c_args[index].name if index < len(helper.c_args) else ""
+    wanted = f"{shown} is a pointer ({name})"
+    if isinstance(node, tree.Number) and isinstance(node.type, Number):
+        if not (kind.maybe_null and is_zero(node)):
+            raise fail("argument-kind", f"{wanted}, not the number {text(cell.car, 40)}", element_span(cell))
+    elif isinstance(node.type, Number) and node.type.bits < 64:
+        raise fail("narrow-pointer", f"{wanted}, and `{text(cell.car, 40)}` a {node.type.name}", element_span(cell))
+    elif isinstance(node.type, Pointer):
+        if (kind.type is ArgType.PTR_TO_CTX) is not (node.type.region is Region.CONTEXT):
+            if node.type.region is not Region.OTHER:
+                what = "the context" if kind.type is ArgType.PTR_TO_CTX else "memory"
+                raise fail("argument-kind", f"{shown} is {what}, not {node.type.name}", element_span(cell))
+
+
+def _string(checker: Checker, cell: Cons, kind: Arg) -> Tree:
+    """A constant string, with its zero byte, in the object's read-only data."""
+    assert isinstance(cell.car, str)
+    if kind.type not in (ArgType.PTR_TO_MEM, ArgType.PTR_TO_CONST_STR):
+        raise fail("string-value", "a string is no value here", element_span(cell))
+    return string_address(checker, cell.car)
+
+
+def string_address(checker: Checker, content: str) -> Tree:
+    """The address of a constant string in the object's read-only data."""
+    data = content.encode() + b"\0"
+    return tree.DataAddress(
+        symbol=checker.unit.string(data), type=Pointer(Region.DATA, size=len(data)), span=checker.span
+    )
+
+
+def _trace_printk(checker: Checker, helper: Helper, cells: list[Cons]) -> Tree:
+    """`(trace-printk "format" value...)`: the length of the format is added. At most three values."""
+    content = cells[0].car
+    assert isinstance(content, str)
+    if len(cells) > 4:
+        raise fail("argument-count", f"`trace-printk` prints at most 3 values, not {len(cells) - 1}")
+    address = string_address(checker, content)
+    size = tree.Number(value=len(content.encode()) + 1, span=checker.span)
+    values = [checker.value(cell) for cell in cells[1:]]
+    return tree.CallHelper(number=helper.id, args=[address, size, *values], type=I64, span=checker.span)
+
+
+_POINTERS = {
+    RetType.PTR_TO_MAP_VALUE: Region.MAP_VALUE, RetType.PTR_TO_MEM: Region.OTHER,
+    RetType.PTR_TO_MEM_OR_BTF_ID: Region.KERNEL, RetType.PTR_TO_SOCKET: Region.KERNEL,
+    RetType.PTR_TO_TCP_SOCK: Region.KERNEL, RetType.PTR_TO_SOCK_COMMON: Region.KERNEL,
+    RetType.PTR_TO_BTF_ID: Region.KERNEL,
+}  # fmt: skip
+
+
+def _result(helper: Helper, proto: helpers.Proto) -> Type:
+    region = _POINTERS.get(proto.ret.type)
+    if region is not None:
+        region = Region.RECORD if "MEM_RINGBUF" in proto.ret.flags else region
+        return Pointer(region, maybe_null=proto.ret.maybe_null)
+    if helper.name in _U32_RESULTS:
+        return U32
+    return I64 if helper.c_ret in ("long", "int") else U64
+
+
+def _register_all() -> None:
+    """Every helper is a form, under its name with or without `bpf-`; its own forms take precedence."""
+    for helper in helpers.all_helpers():
+        if helper.id:
+            name = helper.short_name.upper().replace("_", "-")
+            LIBRARY.setdefault(name, call_helper)
+            LIBRARY.setdefault(f"BPF-{name}", call_helper)
+
+
+_register_all()

@@ -1,0 +1,182 @@
+"""Memory: `load`, `store`, `struct-alloc`, atomics, `memset`, `memcpy`, `stack-addr`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bpflisp.front import tree
+from bpflisp.front.check import Checker, core, library, require_writable
+from bpflisp.front.check_arithmetic import head_of
+from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
+from bpflisp.front.tree import Tree
+from bpflisp.front.types import U64, Number, Pointer, Region
+from bpflisp.spec.isa import STACK_SIZE, Op
+from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, text
+
+MAX_OFFSET = 1 << 15
+
+
+def offset(checker: Checker, cell: Cons) -> int:
+    """A constant offset that an instruction can hold."""
+    off = checker.constant(cell, "an offset")
+    if not -MAX_OFFSET <= off < MAX_OFFSET:
+        raise fail("bad-offset", f"the offset {off} is beyond 32767", element_span(cell))
+    return off
+
+
+@core("load")
+def _load(checker: Checker, form: Cons) -> Tree:
+    """`(load T ptr [off])`."""
+    args = checker.args(form, 2, 3)
+    kind = checker.scalar_type(args[0])
+    address = checker.address(args[1], "read")
+    return loaded(checker, address, offset(checker, args[2]) if len(args) > 2 else 0, kind)
+
+
+@place("load")
+def _load_place(checker: Checker, form: Cons, twice: bool) -> Place:
+    args = checker.args(form, 2, 3)
+    kind = checker.scalar_type(args[0])
+    address = checker.address(args[1], "written")
+    return memory(checker, address, offset(checker, args[2]) if len(args) > 2 else 0, kind, False, twice, args[1])
+
+
+@core("store")
+def _store(checker: Checker, form: Cons) -> Tree:
+    """`(store T ptr off value)`."""
+    type_cell, pointer, off_cell, value_cell = checker.args(form, 4, 4)
+    kind = checker.scalar_type(type_cell)
+    address = checker.address(pointer, "written")
+    off = offset(checker, off_cell)
+    value = checker.value(value_cell)
+    return memory(checker, address, off, kind, False, False, pointer).write(value)
+
+
+@core("struct-alloc")
+def _struct_alloc(checker: Checker, form: Cons) -> Tree:
+    """`(struct-alloc N)`: bytes on the stack, all zero, again each time that control comes by."""
+    cell = checker.args(form, 1, 1)[0]
+    size = checker.constant(cell, "a size")
+    if not 0 < size <= STACK_SIZE:
+        raise fail("stack-size", f"{size} bytes are not on the stack, which has {STACK_SIZE}", element_span(cell))
+    return tree.Reserve(size=size, type=Pointer(Region.STACK, size=size), span=checker.span)
+
+
+_ATOMICS = {
+    "ATOMIC-ADD": (Op.ADD, False), "ATOMIC-AND": (Op.AND, False), "ATOMIC-OR": (Op.OR, False),
+    "ATOMIC-XOR": (Op.XOR, False), "ATOMIC-FETCH-ADD": (Op.ADD, True), "ATOMIC-FETCH-AND": (Op.AND, True),
+    "ATOMIC-FETCH-OR": (Op.OR, True), "ATOMIC-FETCH-XOR": (Op.XOR, True), "ATOMIC-XCHG": (Op.XCHG, True),
+}  # fmt: skip
+
+
+@core(*_ATOMICS)
+def _atomic(checker: Checker, form: Cons) -> Tree:
+    """`(atomic-add ptr off value [T])`; the fetching ones give the old value."""
+    op, fetch = _ATOMICS[head_of(form)]
+    args = checker.args(form, 3, 4)
+    return _atomic_of(checker, op, args[:2], args[2:3], args[3] if len(args) > 3 else None, fetch)
+
+
+@core("atomic-cmpxchg")
+def _cmpxchg(checker: Checker, form: Cons) -> Tree:
+    """`(atomic-cmpxchg ptr off expected new [T])` gives the old value."""
+    args = checker.args(form, 4, 5)
+    return _atomic_of(checker, Op.CMPXCHG, args[:2], args[2:4], args[4] if len(args) > 4 else None, True)
+
+
+def _atomic_of(
+    checker: Checker, op: Op, where: list[Cons], value_cells: list[Cons], type_cell: Cons | None, fetch: bool
+) -> Tree:
+    kind = checker.scalar_type(type_cell) if type_cell else U64
+    if kind.bits < 32:
+        problem = f"there is no atomic operation on a {kind.name}"
+        span = element_span(type_cell) if type_cell else None
+        raise fail("atomic-size", problem, span, because="it takes 4 or 8 bytes")
+    address = checker.address(where[0], "written")
+    require_writable(address, where[0])
+    off = offset(checker, where[1])
+    if off % kind.size:
+        problem = f"the offset {off} is no multiple of {kind.size}, the bytes of a {kind.name}"
+        raise fail("atomic-alignment", problem, element_span(where[1]))
+    values = [checker.value(cell) for cell in value_cells]
+    result = Number(kind.bits) if fetch else U64
+    return tree.Atomic(
+        op=op, address=address, off=off, size=kind.size, values=values, fetch=fetch, type=result, span=checker.span
+    )
+
+
+@core("stack-addr")
+def _stack_addr(checker: Checker, form: Cons) -> Tree:
+    """`(stack-addr var)`: the address of a copy of the variable's value; later assignments are not seen in it."""
+    cell = checker.args(form, 1, 1)[0]
+    local = checker.find(cell.car) if isinstance(cell.car, Symbol) else None
+    if local is None:
+        raise fail("unknown-variable", f"`{text(cell.car, 60)}` is no variable that is bound here", element_span(cell))
+    size = local.declared.size if local.declared else 8
+    reserved = tree.Reserve(size=8, zeroed=False, type=Pointer(Region.STACK, size=size), span=checker.span)
+    setup: list[Tree] = []
+    address = once(checker, reserved, setup)
+    store = tree.Store(address=address, off=0, size=8, value=checker.value(cell), span=checker.span)
+    return sequence(checker, [*setup, store, address])
+
+
+# Blocks of bytes
+
+MAX_BLOCK = 1024
+"""Bytes that `memset` and `memcpy` unroll."""
+
+
+def chunks(size: int, widest: int = 8) -> Iterator[tuple[int, int]]:
+    """Offsets and sizes of the accesses that cover `size` bytes."""
+    off = 0
+    while off < size:
+        width = widest
+        while width > size - off:
+            width //= 2
+        yield off, width
+        off += width
+
+
+def _block_size(checker: Checker, cell: Cons) -> int:
+    size = checker.constant(cell, "a number of bytes")
+    if not 0 <= size <= MAX_BLOCK:
+        raise fail("block-size", f"{size} bytes are not within 0 to {MAX_BLOCK}", element_span(cell))
+    return size
+
+
+@library("memset")
+def _memset(checker: Checker, form: Cons) -> Tree:
+    """`(memset ptr off value n)`: the low byte of the value, n times."""
+    pointer, off_cell, value_cell, size_cell = checker.args(form, 4, 4)
+    setup: list[Tree] = []
+    address = checker.address(pointer, "written")
+    require_writable(address, pointer)
+    base = once(checker, address, setup)
+    start = offset(checker, off_cell)
+    value = checker.value(value_cell)
+    size = _block_size(checker, size_cell)
+    widest = 8
+    if isinstance(value, tree.Number):
+        value = tree.Number(value=(value.value & 0xFF) * 0x0101010101010101, span=checker.span)
+    else:
+        value, widest = once(checker, value, setup, "byte"), 1
+    for off, width in chunks(size, widest):
+        setup.append(tree.Store(address=base, off=start + off, size=width, value=value, span=checker.span))
+    return sequence(checker, [*setup, tree.Number(value=0, span=checker.span)])
+
+
+@library("memcpy")
+def _memcpy(checker: Checker, form: Cons) -> Tree:
+    """`(memcpy to to-off from from-off n)`: the places may not overlap."""
+    to_cell, to_off_cell, from_cell, from_off_cell, size_cell = checker.args(form, 5, 5)
+    setup: list[Tree] = []
+    target = checker.address(to_cell, "written")
+    require_writable(target, to_cell)
+    to = once(checker, target, setup)
+    to_off = offset(checker, to_off_cell)
+    source = once(checker, checker.address(from_cell, "read"), setup)
+    from_off = offset(checker, from_off_cell)
+    for off, width in chunks(_block_size(checker, size_cell)):
+        part = tree.Load(address=source, off=from_off + off, size=width, span=checker.span)
+        setup.append(tree.Store(address=to, off=to_off + off, size=width, value=part, span=checker.span))
+    return sequence(checker, [*setup, tree.Number(value=0, span=checker.span)])
