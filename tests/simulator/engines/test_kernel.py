@@ -1,0 +1,190 @@
+"""The kernel engine: worlds into the kernel and out of it, and a plain word where that cannot be."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+import pytest
+
+from simulator.engines import bpf_syscall
+from simulator.engines.engine import EngineUnavailable
+from simulator.engines.kernel import KernelRefusedError
+from simulator.packet import InputRefused
+from simulator.program import MapDef, Program
+from simulator.run import run
+from simulator.world import World
+from tests import no_bpf
+
+PACKET = bytes(range(64))
+PASS = "b7000000020000009500000000000000"
+
+
+@cache
+def _available() -> tuple[bool, str]:
+    return bpf_syscall.available()
+
+
+@pytest.fixture
+def kernel() -> str:
+    works, why = _available()
+    if not works:
+        pytest.skip(why)
+    return "kernel"
+
+
+def _insn(opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
+    return struct.pack("<BBhi", opcode, dst | src << 4, off, imm)
+
+
+def _map(register: int, index: int) -> bytes:
+    return _insn(0x18, register, 5, 0, index) + bytes(8)
+
+
+KEY_ON_STACK = _insn(0x62, 10, off=-4, imm=7) + _insn(0xBF, 2, 10) + _insn(0x07, 2, imm=-4)
+CALL_LOOKUP, CALL_UPDATE, CALL_DELETE = (_insn(0x85, imm=number) for number in (1, 2, 3))
+RETURN_0 = _insn(0xB7, 0) + _insn(0x95)
+
+# if ((v = lookup(m, &7))) *v += 1; return 0
+COUNT = (
+    KEY_ON_STACK + _map(1, 0) + CALL_LOOKUP + _insn(0x15, 0, off=2) + _insn(0xB7, 1, imm=1)
+    + _insn(0xDB, 0, 1) + RETURN_0
+)  # fmt: skip
+# delete(m, &7); return 0
+DELETE = KEY_ON_STACK + _map(1, 0) + CALL_DELETE + RETURN_0
+# *(u64 *)(fp - 16) = 9; update(m, &7, fp - 16, ANY); return 0
+UPDATE = (
+    KEY_ON_STACK + _insn(0x7A, 10, off=-16, imm=9) + _map(1, 0) + _insn(0xBF, 3, 10) + _insn(0x07, 3, imm=-16)
+    + _insn(0xB7, 4) + CALL_UPDATE + RETURN_0
+)  # fmt: skip
+# ringbuf_output(m, fp - 4, 4, 0); return r0
+OUTPUT = (
+    KEY_ON_STACK + _map(1, 0) + _insn(0xB7, 3, imm=4) + _insn(0xB7, 4) + _insn(0x85, imm=130) + _insn(0x95)
+)  # fmt: skip
+
+
+def _hash(kind: str = "hash") -> MapDef:
+    return MapDef("m", kind, key_size=4, value_size=8, max_entries=16)
+
+
+@pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
+def test_values_go_in_and_come_out(kernel: str, kind: str) -> None:
+    world = World([_hash(kind)])
+    world.maps.m[7], world.maps.m[8] = 40, 2
+    run(Program(COUNT, "xdp", [_hash(kind)]), PACKET, world, kernel)
+    assert (world.maps.m[7], world.maps.m[8]) == (41, 2)
+    world.maps.m[7] = 100
+    run(Program(COUNT, "xdp", [_hash(kind)]), PACKET, world, kernel, repeat=3)
+    assert world.maps.m[7] == 103
+
+
+def test_keys_come_and_go_on_both_sides(kernel: str) -> None:
+    update, delete = Program(UPDATE, "xdp", [_hash()]), Program(DELETE, "xdp", [_hash()])
+    world = World()
+    run(update, PACKET, world, kernel)
+    assert dict(world.maps.m.items()) == {7: 9}
+    del world.maps.m[7]
+    world.maps.m[1] = 5
+    run(delete, PACKET, world, kernel)
+    assert dict(world.maps.m.items()) == {1: 5}
+    run(update, PACKET, world, kernel)
+    run(delete, PACKET, world, kernel)
+    assert dict(world.maps.m.items()) == {1: 5}
+
+
+def test_per_cpu_values_are_those_of_the_world_s_cpu(kernel: str) -> None:
+    for cpu in range(2):
+        world = World([_hash("percpu_array")], cpu=cpu)
+        world.maps.m[7] = [10, 20]
+        try:
+            run(Program(COUNT, "xdp", [_hash("percpu_array")]), PACKET, world, kernel)
+        except EngineUnavailable as error:
+            pytest.skip(str(error))
+        assert world.maps.m[7] == [10 + (cpu == 0), 20 + (cpu == 1)]
+
+
+def test_a_ring_buffer_fills_up_as_the_world_s_reader_reads(kernel: str) -> None:
+    ring = MapDef("m", "ringbuf", max_entries=4096)
+    program, world = Program(OUTPUT, "xdp", [ring]), World()
+    results = [run(program, PACKET, world, kernel).retval for _ in range(257)]
+    # 4 bytes and their header take 16; one byte of 4096 stays free.
+    assert results == [0] * 255 + [0xFFFFFFF5] * 2
+    assert world.maps.m.read() == [bytes([7, 0, 0, 0])] * 255  # type: ignore[attr-defined]
+    assert run(program, PACKET, world, kernel).retval == 0
+    assert list(world.maps.m) == [bytes([7, 0, 0, 0])]
+
+
+def test_records_of_another_engine_are_not_lost_in_silence(kernel: str) -> None:
+    ring = MapDef("m", "ringbuf", max_entries=4096)
+    world = World([ring])
+    world.maps.m.output(b"abcd")  # type: ignore[attr-defined]
+    with pytest.raises(EngineUnavailable, match="holds records of another engine"):
+        run(Program(OUTPUT, "xdp", [ring]), PACKET, world, kernel)
+
+
+def test_tail_calls_reach_what_the_world_s_array_names(kernel: str) -> None:
+    array = MapDef("m", "prog_array", key_size=4, value_size=4, max_entries=4)
+    jump = _map(2, 0) + _insn(0xB7, 3, imm=1) + _insn(0x85, imm=12) + _insn(0xB7, 0, imm=2) + _insn(0x95)
+    caller, target = Program(jump, "xdp", [array]), Program(_insn(0xB7, 0, imm=1) + _insn(0x95), "xdp")
+    world = World([array])
+    assert run(caller, PACKET, world, kernel).retval == 2
+    world.maps.m[1] = target
+    assert run(caller, PACKET, world, kernel).retval == 1
+    del world.maps.m[1]
+    assert run(caller, PACKET, world, kernel).retval == 2
+
+
+def test_packet_and_context_come_back(kernel: str) -> None:
+    # r2 = data; if data + 14 > data_end goto out; *(u8 *)data = 0xee; out: return 2
+    write = (
+        _insn(0x61, 2, 1, 0) + _insn(0x61, 3, 1, 4) + _insn(0xBF, 4, 2) + _insn(0x07, 4, imm=14)
+        + _insn(0x2D, 4, 3, 1) + _insn(0x72, 2, imm=0xEE) + _insn(0xB7, 0, imm=2) + _insn(0x95)
+    )  # fmt: skip
+    assert run(Program(write, "xdp"), PACKET, engine=kernel).packet == b"\xee" + PACKET[1:]
+    # skb->mark += 1; return 0
+    mark = _insn(0x61, 2, 1, 8) + _insn(0x07, 2, imm=1) + _insn(0x63, 1, 2, 8) + RETURN_0
+    frame = bytes(12) + b"\x88\x88" + bytes(50)
+    outcome = run(Program(mark, "sched_cls"), frame, engine=kernel, context={"mark": 41})
+    assert outcome.context["mark"] == 42
+
+
+def test_a_refused_program_says_so_with_the_log(kernel: str) -> None:
+    with pytest.raises(KernelRefusedError, match="R0 !read_ok") as caught:
+        run(Program(_insn(0x95), "xdp", name="bare"), PACKET, engine=kernel)
+    assert "0: (95) exit" in caught.value.log
+
+
+@pytest.mark.parametrize("size", [0, 13])
+def test_a_short_packet_is_refused(kernel: str, size: int) -> None:
+    with pytest.raises(InputRefused, match="EINVAL"):
+        run(Program(bytes.fromhex(PASS), "xdp"), bytes(size), engine=kernel)
+
+
+def test_what_the_kernel_cannot_do_is_said(kernel: str) -> None:
+    program = Program(bytes.fromhex(PASS), "xdp")
+    with pytest.raises(EngineUnavailable, match="no test run for kprobe"):
+        run(Program(bytes.fromhex(PASS), "kprobe"), engine=kernel)
+    with pytest.raises(EngineUnavailable, match="does not show its steps"):
+        run(program, PACKET, engine=kernel, trace=True)
+    world = World()
+    world.helpers.bpf_ktime_get_ns.returns(5)
+    with pytest.raises(EngineUnavailable, match="mocks bpf_ktime_get_ns"):
+        run(program, PACKET, world, kernel)
+    with pytest.raises(EngineUnavailable, match="CPU 4000"):
+        run(program, PACKET, World(cpus=4001, cpu=4000), kernel)
+
+
+def _without_bpf() -> str:
+    try:
+        run(Program(bytes.fromhex(PASS), "xdp"), PACKET, engine="kernel")
+    except EngineUnavailable as error:
+        return str(error)
+    return "it ran"
+
+
+def test_without_bpf_the_engine_is_unavailable_and_says_why() -> None:
+    try:
+        why = no_bpf.run(_without_bpf)
+    except no_bpf.FilterError as error:
+        pytest.skip(str(error))
+    assert why.startswith("the kernel engine cannot run: bpf(2) is refused: ")
