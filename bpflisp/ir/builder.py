@@ -119,7 +119,10 @@ class Builder:
         self._definitions[self.current][variable] = value
 
     def read_variable(self, variable: Hashable) -> Value:
-        """What the variable holds here. KeyError where it is not written on some way to here."""
+        """What the variable holds here. KeyError where it is not written on some way to here.
+
+        In a block that no jump leads to (what stands after two arms that both return) it is 0.
+        """
         todo: list[tuple[Block, Hashable, Param]] = []
         value = self._look_up(self.current, variable, todo)
         self._fill(todo)
@@ -142,7 +145,10 @@ class Builder:
     def _merge(self, block: Block, variable: Hashable, todo: list[tuple[Block, Hashable, Param]]) -> None:
         """Give the block a parameter for the variable, to be filled once the block is sealed."""
         if block in self._sealed and not self._incoming[block]:
-            raise KeyError(f"{variable!r} is read before it is written")
+            if block is self.function.entry:
+                raise KeyError(f"{variable!r} is read before it is written")
+            self._definitions[block][variable] = const(0)  # Dead code: any value will do.
+            return
         param = Param(str(getattr(variable, "name", variable)))
         block.params.append(param)
         self._definitions[block][variable] = param

@@ -99,7 +99,8 @@ def solve(
 
     `transfer` takes a block and the fact before it (after it) and gives the one after it (before it). `join` merges
     those of the blocks that come before (after); blocks that are not computed yet take no part, so that loops start
-    from the best guess. `start` holds at the entry (at the exits). `join` must be monotone for this to end.
+    from the best guess. `start` holds at the entry (at the exits, and at first in loops without one, for which it has
+    to be the best guess too). `join` must be monotone for this to end.
     """
     order = reverse_postorder(function) if forward else reverse_postorder(function)[::-1]
     sources = predecessors(function) if forward else {block: block.successors() for block in function.blocks}
@@ -111,9 +112,9 @@ def solve(
         for block in order:
             known = [results[s] for s in sources[block] if s in results]
             boundary = block is function.entry if forward else not sources[block]
-            if not known and not boundary:
+            if not known and not boundary and forward:
                 continue
-            fact = start if boundary else join(known)
+            fact = start if boundary or not known else join(known)
             if block not in facts or facts[block] != fact:
                 facts[block] = fact
                 results[block] = transfer(block, fact)

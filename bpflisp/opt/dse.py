@@ -1,0 +1,99 @@
+"""Takes out stores to the stack that nobody reads, and narrows zeroing to the bytes that are read before written.
+
+Contract: slots whose address is known to others are left alone. A call that takes a slot's address reads all of the
+slot, as far as is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bpflisp.ir import ssa
+from bpflisp.ir.dataflow import solve
+from bpflisp.ir.ssa import Block, Call, Function, Instr, Slot, Zero
+from bpflisp.opt.effects import Place, escaped_slots, place_of, slots_passed
+
+_Live = dict[Slot, int]
+"""Slot -> bit set of the bytes that may be read from here on; a slot that is not there has none."""
+
+
+def drop_dead_stores(function: Function) -> bool:
+    """Follow the bytes of slots backwards. Says whether a store went or shrank."""
+    escaped = escaped_slots(function)
+
+    def transfer(block: Block, live: _Live) -> _Live:
+        live = dict(live)
+        for instr in reversed(block.body):
+            _step_back(instr, live)
+        return live
+
+    nothing: _Live = {}
+    after = solve(function, nothing, transfer, _union, forward=False)
+    changed = False
+    for block in function.blocks:
+        changed |= _sweep(block, dict(after.get(block, {})), escaped)
+    return changed
+
+
+def _union(facts: Iterable[_Live]) -> _Live:
+    merged: _Live = {}
+    for fact in facts:
+        for slot, live in fact.items():
+            merged[slot] = merged.get(slot, 0) | live
+    return merged
+
+
+def _whole(slot: Slot) -> int:
+    return (1 << slot.size) - 1
+
+
+def _bytes(place: Place) -> int:
+    assert place.off is not None
+    return ((1 << place.size) - 1) << place.off if place.off >= 0 else 0
+
+
+def _step_back(instr: Instr, live: _Live) -> None:
+    place = place_of(instr)
+    if place is not None and isinstance(place.base, Slot):
+        slot = place.base
+        if isinstance(instr, ssa.Store | Zero):
+            if place.off is not None:
+                live[slot] = live.get(slot, 0) & ~_bytes(place)
+        else:
+            live[slot] = live.get(slot, 0) | (_whole(slot) if place.off is None else _bytes(place))
+    elif isinstance(instr, Call | ssa.Asm):
+        for slot in slots_passed(instr):
+            live[slot] = _whole(slot)
+
+
+def _sweep(block: Block, live: _Live, escaped: frozenset[Slot]) -> bool:
+    kept: list[Instr] = []
+    changed = False
+    for instr in reversed(block.body):
+        place = place_of(instr)
+        if isinstance(instr, ssa.Store | Zero) and place is not None and isinstance(place.base, Slot):
+            if place.base not in escaped and place.off is not None:
+                needed = live.get(place.base, 0) & _bytes(place)
+                if not needed:
+                    changed = True
+                    continue
+                if isinstance(instr, Zero):
+                    changed |= _shrink(instr, needed)
+        _step_back(instr, live)
+        kept.append(instr)
+    block.body = kept[::-1]
+    return changed
+
+
+def _shrink(instr: Zero, needed: int) -> bool:
+    """Zero from the first needed byte to the last, in whole groups of eight where the slot has them."""
+    first = (needed & -needed).bit_length() - 1
+    last = needed.bit_length()
+    slot = instr.args[0]
+    assert isinstance(slot, Slot)
+    unit = 8 if slot.size >= 8 else 4
+    start = max(instr.off, first // unit * unit)
+    end = min(instr.off + instr.size, -(-last // unit) * unit)
+    changed = (start, end - start) != (instr.off, instr.size)
+    instr.off, instr.size = start, end - start
+    return changed

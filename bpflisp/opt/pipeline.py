@@ -1,0 +1,83 @@
+"""The passes in order, and what each level runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from bpflisp.ir.ssa import Function, Module
+from bpflisp.ir.validate import validate
+from bpflisp.opt.cfg import drop_unreachable, tidy
+from bpflisp.opt.dce import drop_dead
+from bpflisp.opt.dse import drop_dead_stores
+from bpflisp.opt.forward import forward_values
+from bpflisp.opt.gvn import number_values
+from bpflisp.opt.offsets import fold_offsets
+from bpflisp.opt.simplify import simplify
+from bpflisp.opt.threading import thread_jumps
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass changes a function in place and says whether it did; `level` is the least -O that runs it."""
+
+    name: str
+    run: Callable[[Function], bool]
+    level: int
+
+
+PASSES = (
+    Pass("simplify", simplify, 1),
+    Pass("tidy", tidy, 1),
+    Pass("gvn", number_values, 1),
+    Pass("offsets", fold_offsets, 1),
+    Pass("forward", forward_values, 2),
+    Pass("dse", drop_dead_stores, 2),
+    Pass("threading", thread_jumps, 2),
+    Pass("dce", drop_dead, 1),
+)
+"""One round; rounds follow each other until nothing changes."""
+
+_ROUNDS = 12
+
+
+def run(
+    what: Module | Function,
+    level: int = 2,
+    without: Collection[str] = (),
+    check: bool = False,
+    after: Callable[[str, Function], None] | None = None,
+) -> None:
+    """Optimise a function, or all of a module, in place.
+
+    `without` names passes to leave out; `check` validates after each pass; `after` is called with each pass's name and
+    the function when it changed something.
+    """
+    functions = list(what.functions.values()) if isinstance(what, Module) else [what]
+    for function in functions:
+        drop_unreachable(function)
+        for _ in range(_ROUNDS):
+            if not _round(function, level, without, check, after):
+                break
+
+
+def _round(
+    function: Function,
+    level: int,
+    without: Collection[str],
+    check: bool,
+    after: Callable[[str, Function], None] | None,
+) -> bool:
+    changed = False
+    for step in PASSES:
+        if step.level > level or step.name in without:
+            continue
+        if step.run(function):
+            changed = True
+            if step.name == "threading":
+                drop_unreachable(function)
+            if check:
+                validate(function)
+            if after:
+                after(step.name, function)
+    return changed

@@ -1,0 +1,171 @@
+"""Threads jumps past tests whose outcome the way that led there decides.
+
+Contract: an edge to a block that holds no instruction but a branch, whose outcome is known on that edge (by a constant
+that it hands over, or by a branch that it has passed), goes straight to where the branch would go. Conditions that
+were passed are those of blocks that dominate the edge's source through single ways in.
+"""
+
+from __future__ import annotations
+
+from bpflisp.ir import ssa
+from bpflisp.ir.dataflow import immediate_dominators
+from bpflisp.ir.ssa import Block, Branch, Const, Edge, Function, Leaf, Value, incoming_edges
+from bpflisp.opt.comparisons import INVERSE
+from bpflisp.spec.alu import compare, signed
+from bpflisp.spec.isa import Op
+
+Test = tuple[Op, int, Value, Value]
+
+
+def thread_jumps(function: Function) -> bool:
+    """One round over all edges. Says whether one was moved."""
+    facts = _conditions(function)
+    changed = False
+    for block in function.blocks:
+        for number, edge in enumerate(block.terminator.edges()):
+            known = [*facts.get(block, ()), *_own_condition(block, number)]
+            if _thread(block, edge, known, function):
+                changed = True
+    return changed | _fold_decided(function, facts)
+
+
+def _own_condition(block: Block, number: int) -> list[Test]:
+    end = block.end
+    if not isinstance(end, Branch) or end.then.block is end.other.block:
+        return []
+    return _holding(end, taken=number == 0)
+
+
+def _holding(end: Branch, taken: bool) -> list[Test]:
+    left, right = end.args
+    if taken:
+        return [(end.op, end.width, left, right)]
+    return [(INVERSE[end.op], end.width, left, right)] if end.op in INVERSE else []
+
+
+def _conditions(function: Function) -> dict[Block, list[Test]]:
+    """For each block the tests that hold when it is entered: those of the branches that alone lead to it or to a
+    block that dominates it.
+    """
+    incoming = incoming_edges(function)
+    dominators = immediate_dominators(function)
+    facts: dict[Block, list[Test]] = {}
+    for block in dominators:
+        above = dominators[block]
+        known = [] if above is block else list(facts.get(above, []))
+        if len(incoming[block]) == 1:
+            source, edge = incoming[block][0]
+            end = source.terminator
+            if isinstance(end, Branch) and end.then.block is not end.other.block:
+                known += _holding(end, taken=edge is end.then)
+        facts[block] = known
+    return facts
+
+
+def decide(op: Op, width: int, left: Value, right: Value, known: list[Test]) -> bool | None:
+    """Whether the comparison holds, by the tests that do; None where they do not say."""
+    if isinstance(left, Const) and isinstance(right, Const):
+        return compare(op, width, left.number, right.number)
+    for test in reversed(known):
+        outcome = _implied(op, width, left, right, test)
+        if outcome is not None:
+            return outcome
+    return None
+
+
+def _implied(op: Op, width: int, left: Value, right: Value, test: Test) -> bool | None:
+    """What one test that holds says about a comparison of the same value."""
+    known, known_width, a, b = test
+    if known_width != width or a != left:
+        return None
+    if b == right:
+        if known is op:
+            return True
+        if INVERSE.get(known) is op:
+            return False
+    if isinstance(b, Const) and isinstance(right, Const):
+        if known is Op.EQ:
+            return compare(op, width, b.number, right.number)
+        return _by_range(op, width, right.number, known, b.number)
+    return None
+
+
+def _by_range(op: Op, width: int, number: int, known: Op, bound: int) -> bool | None:
+    """What `x known bound` says about `x op number`, both unsigned or both signed."""
+    reach = _interval(known, bound, width)
+    if reach is None:
+        return None
+    if op in (Op.EQ, Op.NE):
+        signedness = known in (Op.SGT, Op.SGE, Op.SLT, Op.SLE)
+        value = signed(number, width) if signedness else number & ((1 << width) - 1)
+        return (op is Op.NE) if not reach[0] <= value <= reach[1] else None
+    wanted = _interval(op, number, width)
+    if wanted is None or (op in (Op.GT, Op.GE, Op.LT, Op.LE)) != (known in (Op.GT, Op.GE, Op.LT, Op.LE)):
+        return None
+    if wanted[0] <= reach[0] and reach[1] <= wanted[1]:
+        return True
+    return False if reach[1] < wanted[0] or wanted[1] < reach[0] else None
+
+
+def _interval(op: Op, bound: int, width: int) -> tuple[int, int] | None:
+    """The numbers that compare so with `bound`, as a closed interval."""
+    top = (1 << width) - 1
+    low, high, at = 0, top, bound & top
+    if op in (Op.SGT, Op.SGE, Op.SLT, Op.SLE):
+        low, high, at = -(1 << width - 1), (1 << width - 1) - 1, signed(bound, width)
+    match op:
+        case Op.GT | Op.SGT:
+            return at + 1, high
+        case Op.GE | Op.SGE:
+            return at, high
+        case Op.LT | Op.SLT:
+            return low, at - 1
+        case Op.LE | Op.SLE:
+            return low, at
+    return None
+
+
+def _thread(source: Block, edge: Edge, known: list[Test], function: Function) -> bool:
+    """Move one edge past the branch of an otherwise empty block, if its outcome is known."""
+    middle = edge.block
+    end = middle.end
+    if middle.body or not isinstance(end, Branch) or middle is source or middle is function.entry:
+        return False
+    handed: dict[Value, Value] = dict(zip(middle.params, edge.args, strict=True))
+    left, right = (handed.get(arg, arg) for arg in end.args)
+    outcome = decide(end.op, end.width, left, right, known)
+    if outcome is None:
+        return False
+    onward = end.then if outcome else end.other
+    if not _visible_only_inside(middle, function) or onward.block is middle:
+        return False
+    edge.block, edge.args = onward.block, [handed.get(arg, arg) for arg in onward.args]
+    return True
+
+
+def _visible_only_inside(middle: Block, function: Function) -> bool:
+    """Whether the block's parameters are used by its own branch alone, so that the block may lose its dominance.
+
+    Values of blocks that it dominates stay defined: it has no instructions of its own.
+    """
+    if not middle.params:
+        return True
+    own = set(middle.params)
+    for block in function.blocks:
+        for instr in block.instructions():
+            if instr is not middle.end and any(value in own for value in ssa.operands(instr)):
+                return False
+    return True
+
+
+def _fold_decided(function: Function, facts: dict[Block, list[Test]]) -> bool:
+    """A branch that repeats one it lies below has a known outcome."""
+    changed = False
+    for block in function.blocks:
+        end = block.end
+        if isinstance(end, Branch) and not all(isinstance(arg, Leaf) for arg in end.args):
+            outcome = decide(end.op, end.width, end.args[0], end.args[1], facts.get(block, []))
+            if outcome is not None:
+                block.end = ssa.Jump(to=end.then if outcome else end.other, position=end.position)
+                changed = True
+    return changed
