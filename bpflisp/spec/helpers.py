@@ -7,7 +7,7 @@ that of 6.12.117, with what 6.18.44 answered differently. Reading is lazy: nothi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -256,7 +256,17 @@ def _set(version: str, prog_type: str, attach_type: str, sleepable: bool) -> _Se
         rows,
         key=lambda row: (row.attach_type != wanted, row.attach_type != alike, row.sleepable != sleepable),
     )
-    return order[0] if order else None
+    return _with_sleep(order[0], sleepable) if order else None
+
+
+# Before 6.x only a sleepable program may name it; 5.10 and 6.1 could be asked about no sleepable tracing program.
+_COPY_FROM_USER = 148
+
+
+def _with_sleep(row: _Set, sleepable: bool) -> _Set:
+    if not sleepable or row.sleepable or row.prog_type not in ("tracing", "lsm"):
+        return row
+    return replace(row, sleepable=True, helpers=row.helpers | {_COPY_FROM_USER})
 
 
 def _alike(prog_type: str, attach_type: str, asked: set[str]) -> str | None:
@@ -306,6 +316,24 @@ def allowed(kernel: str, prog_type: str, attach_type: str = "", sleepable: bool 
 def gpl_only(kernel: str, prog_type: str, attach_type: str = "", sleepable: bool = False) -> frozenset[int]:
     """Of `allowed`, those that want a GPL-compatible licence."""
     return _answers(kernel, prog_type, attach_type, sleepable)[1]
+
+
+@cache
+def min_kernel(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool = False) -> str:
+    """The first release known to let this program type call the helper; "" where none of the measured ones does.
+
+    The helper's own first release, unless a measured kernel had the helper and the program type and refused: then the
+    line of the first measured one that allows it, which is an upper bound ("6.12" says: after 6.1, by 6.12).
+    """
+    refused = False
+    for version in table("helper_sets"):
+        row = _set(version, prog_type, attach_type, sleepable)
+        if row is None or helper_id >= first_unknown(version):
+            continue
+        if helper_id in row.helpers:
+            return ".".join(version.split(".")[:2]) if refused else _by_id()[helper_id].min_kernel
+        refused = True
+    return ""
 
 
 def refusal(helper_id: int, kernel: str = "6.18") -> str:

@@ -127,6 +127,13 @@ def test_a_kernel_between_two_measured_ones() -> None:
     assert helpers.first_unknown("5.15") == 176
 
 
+def test_first_release_that_lets_a_type_call() -> None:
+    assert helpers.min_kernel(1, "xdp") == helpers.by_id(1).min_kernel  # type: ignore[union-attr]
+    assert helpers.min_kernel(16, "socket_filter") == "6.16", "asked of 6.12.117, which refused, and of 6.16.12"
+    assert helpers.min_kernel(26, "xdp") == "", "no kernel lets XDP load bytes of an skb"
+    assert helpers.min_kernel(148, "tracing", "trace_fentry", sleepable=True) == "5.10"
+
+
 def test_refusals_as_each_kernel_words_them() -> None:
     assert helpers.refusal(212) == "invalid func unknown#212"
     assert helpers.refusal(-1) == "invalid func unknown#-1"
