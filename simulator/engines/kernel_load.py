@@ -31,7 +31,7 @@ from bpflisp.spec.isa import (
     Kind,
 )
 from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import Handle, MapRequest, ProgramRequest
+from simulator.engines.bpf_syscall import BpfError, Handle, MapRequest, ProgramRequest
 
 if TYPE_CHECKING:
     from simulator.program import MapDef, Program
@@ -146,7 +146,7 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
         btf_value=definition.btf_value if btf_fd else 0,
         extra=definition.extra,
     )
-    handle = kit.keep(bpf_syscall.map_create(request))
+    handle = kit.keep(_create(request))
     if definition.type == "arena" and not definition.extra:
         # The verifier wants to know where user space sees the arena: mapping it tells.
         kit.stack.callback(bpf_syscall.map_mmap(handle.fd, definition.max_entries * _ARENA_PAGE, writable=True).close)
@@ -155,6 +155,16 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
     if definition.frozen:
         bpf_syscall.map_freeze(handle.fd)
     return handle
+
+
+def _create(request: MapRequest) -> Handle:
+    """Creates the map; where the kernel does not take its types, without them, as libbpf does."""
+    try:
+        return bpf_syscall.map_create(request)
+    except BpfError:
+        if not request.btf_fd:
+            raise
+    return bpf_syscall.map_create(replace(request, btf_fd=0, btf_key=0, btf_value=0))
 
 
 def maps_named(program: Program) -> list[int]:
