@@ -5,11 +5,11 @@ Invariant: between two runs only the world's value carries over. A machine is re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.isa import STACK_SIZE
-from simulator.memory import FRAME_DISTANCE, PACKET_BASE, STACK_BASE, MemoryFault, Region
+from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, PACKET_BASE, STACK_BASE, MemoryFault, Region
 from simulator.outcome import Fault
 
 if TYPE_CHECKING:
@@ -61,10 +61,14 @@ class Machine:
         self.program: Program | None = None
         self.maps: Sequence[Map] = ()
         self.context: Region | None = None
+        self._contexts: dict[int, Region] = {}
         self.packet: Region | None = None
         self.meta = 0
         self.depth = 0
         self.tail_calls = 0
+        self.loops = 0
+        self.fuel: Iterator[int] = iter(())
+        """What loops of compiled programs turn on."""
         self.redirect: int | tuple[str, object] | None = None
         self.model: Model | None = None
         self.headroom = 0
@@ -98,12 +102,16 @@ class Machine:
             self.memory.take(self.packet)
         self.packet, self.meta = None, 0
 
-    def set_context(self, data: bytes | bytearray, base: int, name: str = "context") -> Region:
-        """The bytes of the context, at `base`."""
-        region = Region(name, base, bytearray(data))
-        self.memory.put(region)
-        self.context = region
-        return region
+    def set_context(self, data: bytes | bytearray) -> None:
+        """The bytes of the context. Contexts of one size are one region, so that engines can hold on to its bytes."""
+        region = self._contexts.get(len(data))
+        if region is None:
+            region = self._contexts[len(data)] = Region("context", CONTEXT_BASE, bytearray(data))
+        else:
+            region.view[:] = data
+        if self.context is not region:
+            self.memory.put(region)
+            self.context = region
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the program's memory; a fault where they are not all there."""

@@ -14,7 +14,21 @@ NO_FIELDS: Mapping[str, int] = {}
 
 
 class Model(Protocol):
-    """The context of one kind of program."""
+    """The context of one kind of program.
+
+    `size` is the context's in bytes, 0 where it differs from run to run. `known` are numbers that loads from the
+    context give in every run without metadata, by (address, size).
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes of the context."""
+        ...
+
+    @property
+    def known(self) -> Mapping[tuple[int, int], int]:
+        """Loads whose value is always the same."""
+        ...
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts context and packet in place; what the run finds in r1 and on. InputRefused as the kernel refuses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from bpflisp.spec.contexts import Struct, access_table, pt_regs_parm, struct
@@ -15,6 +16,10 @@ from simulator.packet import Input, InputRefused
 
 _ARGUMENTS = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm"})
 _MAX_ARGUMENTS = 12
+_UNNAMED = 4096
+"""Bytes of a context that is a block and is not given."""
+
+NOTHING: Mapping[tuple[int, int], int] = MappingProxyType({})
 
 
 def other_model(prog_type: str, attach_type: str, section: str) -> Model:
@@ -41,8 +46,11 @@ def _tracepoint(section: str) -> StructModel | BytesModel:
 class StructModel:
     """A structure of the user API, or a kprobe's registers (also by the names that parameters have: parm1, rc)."""
 
+    known = NOTHING
+
     def __init__(self, layout: Struct, prog_type: str, attach_type: str) -> None:
         self._layout = layout
+        self.size = layout.size
         self._aliases = _register_names() if layout.name == "pt_regs" else {}
         table = access_table(prog_type, attach_type)
         writes = table.writes if table else frozenset()
@@ -54,7 +62,7 @@ class StructModel:
         for name, value in given.context.items():
             put(data, known_field(self._layout, self._aliases.get(name, name)), value)
         machine.no_packet()
-        machine.set_context(data, CONTEXT_BASE)
+        machine.set_context(data)
         return (CONTEXT_BASE,)
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
@@ -77,6 +85,9 @@ def _register_names() -> dict[str, str]:
 class ArgumentsModel:
     """An array of 64-bit arguments: `args`, a sequence of ints."""
 
+    size = _MAX_ARGUMENTS * 8
+    known = NOTHING
+
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts the arguments in place, zeros after them."""
         unknown = set(given.context) - {"args"}
@@ -85,7 +96,7 @@ class ArgumentsModel:
             raise InputRefused(errno.EINVAL, f"the context is args, at most {_MAX_ARGUMENTS} of them, not {unknown}")
         data = b"".join((value & (1 << 64) - 1).to_bytes(8, "little") for value in args)
         machine.no_packet()
-        machine.set_context(data.ljust(_MAX_ARGUMENTS * 8, b"\0"), CONTEXT_BASE)
+        machine.set_context(data.ljust(_MAX_ARGUMENTS * 8, b"\0"))
         return (CONTEXT_BASE,)
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
@@ -99,7 +110,8 @@ class ArgumentsModel:
 class BytesModel:
     """A block of bytes: `raw`. What is not given is zero."""
 
-    size = 4096
+    size = 0
+    known = NOTHING
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts the block in place."""
@@ -110,7 +122,7 @@ class BytesModel:
                 errno.EINVAL, f"the context is raw, a block of bytes, not {unknown or type(raw).__name__}"
             )
         machine.no_packet()
-        machine.set_context(bytes(raw) or bytes(self.size), CONTEXT_BASE)
+        machine.set_context(bytes(raw) or bytes(_UNNAMED))
         return (CONTEXT_BASE,)
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
@@ -131,5 +143,5 @@ class MemoryModel(BytesModel):
         """Puts the memory in place."""
         memory: bytes = given.context.get("memory", b"")
         machine.no_packet()
-        machine.set_context(memory, CONTEXT_BASE)
+        machine.set_context(memory)
         return (CONTEXT_BASE, len(memory)) if memory else (0, 0)

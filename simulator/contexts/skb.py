@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from bpflisp.spec.contexts import access_table, struct
@@ -45,6 +46,11 @@ _OFFSETS = {field.name: field.offset for field in SKB.fields}
 class SkbModel:
     """The context of one program type that runs on an skb."""
 
+    size = SKB.size
+    known: Mapping[tuple[int, int], int] = MappingProxyType(
+        {(CONTEXT_BASE + 76, 4): PACKET_BASE, (CONTEXT_BASE + 140, 4): PACKET_BASE}
+    )
+
     def __init__(self, prog_type: str, attach_type: str) -> None:
         self.link_header = prog_type in _SEES_LINK_HEADER
         table = access_table(prog_type, attach_type)
@@ -66,7 +72,7 @@ class SkbModel:
         _put(fields, "len", len(data))
         if given.context:
             _given(fields, given.context, len(data))
-        machine.set_context(fields, CONTEXT_BASE)
+        machine.set_context(fields)
         self.packet_changed(machine)
         return (CONTEXT_BASE,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from simulator.contexts.base import NO_FIELDS
 from simulator.machine import Machine
@@ -30,6 +31,11 @@ _FIELDS = frozenset({"data", "data_end", "data_meta", "ingress_ifindex", "rx_que
 class XdpModel:
     """The context of XDP programs: interface 1, queue 0, as the kernel's test run has it."""
 
+    size = _MD.size
+    known: Mapping[tuple[int, int], int] = MappingProxyType(
+        {(CONTEXT_BASE, 4): PACKET_BASE, (CONTEXT_BASE + 8, 4): PACKET_BASE}
+    )
+
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts packet and xdp_md in place."""
         packet = given.packet
@@ -43,7 +49,7 @@ class XdpModel:
             raise InputRefused(errno.EINVAL, f"an xdp packet of {len(packet)} bytes: fragments are not modelled")
         machine.set_packet(packet, meta)
         data = _MD.pack(PACKET_BASE + meta, PACKET_BASE + len(packet), PACKET_BASE, ifindex, queue, 0)
-        machine.set_context(data, CONTEXT_BASE)
+        machine.set_context(data)
         machine.headroom = HEADROOM - meta
         return (CONTEXT_BASE,)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import (
     PSEUDO_BTF_ID,
@@ -43,6 +45,12 @@ def kernel_symbol(machine: Machine, name: str, at: int) -> int:
     if address is None:
         raise HelperFault(f"the kernel variable {name or at!r} is not mocked: set world.symbols[{name!r}]")
     return address
+
+
+def kernel_function(machine: Machine, at: int, arguments: Sequence[int]) -> int:
+    """r0 of a call of a kernel function by its name."""
+    name = machine.program.kfuncs.get(at, "") if machine.program else ""
+    raise HelperFault(f"the kernel function {name or 'of slot ' + str(at)} is not modelled")
 
 
 def packet_bytes(machine: Machine, offset: int, size: int) -> bytes | None:

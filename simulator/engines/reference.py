@@ -13,7 +13,7 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, Kind, Op
 from simulator import contexts
 from simulator.engines.engine import Options
-from simulator.engines.loads import immediate, packet_bytes
+from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, as_fault, machine_of
@@ -24,7 +24,7 @@ from simulator.program import Program
 from simulator.world import World
 
 _TAIL_CALL = 12
-_MAY_GOTO_LIMIT = 8192
+MAY_GOTO_LIMIT = 8192
 """How often a may_goto lets through: BPF_MAX_LOOPS of the kernel's rewriting."""
 
 
@@ -181,7 +181,7 @@ class Stepper:
 
     def _may_goto(self, insn: Insn, at: int, registers: list[int]) -> int:
         self.loops += 1
-        return at + 1 + insn.off if self.loops > _MAY_GOTO_LIMIT else _NEXT
+        return at + 1 + insn.off if self.loops > MAY_GOTO_LIMIT else _NEXT
 
     def _call(self, insn: Insn, at: int, registers: list[int]) -> int | None:
         if insn.row.kind is Kind.CALL_REG:
@@ -191,8 +191,8 @@ class Stepper:
         if insn.src == CALL_SUBPROGRAM:
             registers[0] = self._function(at + 1 + insn.imm, registers[1:6])
             return _NEXT
-        name = self.program.kfuncs.get(at, "")
-        raise ProgramFault("helper", f"kfunc {name or insn.imm} is not modelled")
+        registers[0] = kernel_function(self.machine, at, registers[1:6])
+        return _NEXT
 
     def _helper(self, number: int, registers: list[int]) -> int | None:
         machine = self.machine

@@ -40,6 +40,20 @@ def name_of(number: int) -> str:
 
 
 @cache
+def arity_of(number: int) -> int:
+    """How many arguments a helper takes; five where that is not known, or it takes any number."""
+    helper = spec.by_id(number)
+    return 5 if helper is None or helper.variadic else len(helper.c_args)
+
+
+@cache
+def takes_context(number: int) -> bool:
+    """Whether a helper is given the context, and so may change the packet."""
+    helper = spec.by_id(number)
+    return helper is None or any(arg.type is spec.ArgType.PTR_TO_CTX for proto in helper.protos for arg in proto.args)
+
+
+@cache
 def model_of(number: int) -> Model | None:
     """The model of a helper by its number; None where it has none."""
     from simulator.helpers import load_all

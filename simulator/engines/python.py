@@ -1,0 +1,338 @@
+"""The python engine: programs as generated Python source, compiled once and linked to each world that they run in.
+
+Invariants: equal to the reference engine in everything but the count of instructions, which it does not keep; fuel
+is counted in turns of loops. A program's first run, where it has no loop, goes through the reference engine: making
+the source takes longer than that.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+from bpflisp.spec.alu import M32, M64, compute, signed
+from bpflisp.spec.isa import CALL_HELPER, Kind, Op
+from simulator import contexts
+from simulator.engines.engine import Options
+from simulator.engines.loads import immediate, kernel_function, packet_bytes
+from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
+from simulator.engines.source.blocks import targets
+from simulator.engines.source.compiler import Compiled, compile_program
+from simulator.engines.source.ranges import LOOKUP, Known
+from simulator.engines.source.text import TAIL_CALL, Surroundings
+from simulator.helpers.maps import tail_target
+from simulator.helpers.registry import bind, name_of
+from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, as_fault, machine_of
+from simulator.maps.hash import Hash, LruHash
+from simulator.memory import MemoryFault
+from simulator.outcome import Fault, Outcome
+from simulator.packet import Input
+from simulator.program import Program
+from simulator.world import World
+
+Function = Callable[..., int]
+
+_CACHE_LIMIT = 512
+_FIRST_RUNS = 1
+_ADJUST_META = 54
+_NO_STACK = bytes(512)
+
+
+class PythonEngine:
+    """Runs programs as compiled Python."""
+
+    name = "python"
+
+    def __init__(self) -> None:
+        self._reference = ReferenceEngine()
+        self._compiled: dict[Any, Compiled] = {}
+        self._files: dict[str, Compiled] = {}
+
+    def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
+        """See `simulator.engines.engine.Engine`."""
+        linked = world.engine_state.get(id(program))
+        if linked is None or linked.mocks != world.helpers.version:
+            linked = self.link(program, world)
+        if linked.waits or options.trace:
+            linked.waits = max(0, linked.waits - 1)
+            return self._reference.run(program, given, world, options)
+        machine, model = linked.machine, linked.model
+        machine.start(program, linked.maps, model)
+        registers = model.enter(machine, given)
+        printed = len(world.printed)
+        fault = None
+        function = linked.function if not machine.meta and linked.function else linked.ready()
+        machine.call_function = linked.call_function
+        for _ in range(options.repeat):
+            machine.depth = machine.tail_calls = machine.loops = 0
+            if linked.stack:
+                machine.frames[0].view[:] = _NO_STACK
+            machine.fuel = iter(range(options.fuel))
+            try:
+                r0 = function(*registers)
+            except Exception as error:
+                r0, fault = 0, self._fault(error, linked)
+                break
+        packet, fields = model.leave(machine)
+        trace = tuple(world.printed[printed:]) if len(world.printed) != printed else ()
+        return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, 0, r0)
+
+    def link(self, program: Program, world: World) -> Linked:
+        """The program in a world, linked there for good."""
+        linked = world.engine_state[id(program)] = Linked(self, program, world)
+        return linked
+
+    def compiled(self, key: tuple[Any, ...]) -> Compiled | None:
+        """The code object of an equal program, if there is one."""
+        return self._compiled.get(key)
+
+    def compile(self, key: tuple[Any, ...], around: Surroundings) -> Compiled:
+        """The code object of a program, made where there is none."""
+        found = self._compiled.get(key)
+        if found is None:
+            if len(self._compiled) >= _CACHE_LIMIT:
+                oldest = next(iter(self._compiled))
+                del self._files[self._compiled.pop(oldest).file]
+            found = self._compiled[key] = compile_program(around)
+            self._files[found.file] = found
+        return found
+
+    def _fault(self, error: Exception, linked: Linked) -> Fault:
+        """The fault that an error is; what is no fault of a program is raised again."""
+        place = self._place(error)
+        if place is None:
+            raise error
+        frame, line, compiled, direct = place
+        machine = linked.machine
+        program = machine.program or linked.program
+        about = compiled.lines[line]
+        slot = about.slot if about else 0
+        if isinstance(error, MemoryFault | ProgramFault):
+            return as_fault(error, program, slot)
+        if about is None or about.access is None or not direct:
+            raise error
+        address = eval(about.access.address, {}, dict(frame.f_locals)) & M64
+        return as_fault(machine.memory.fault(address, about.access.size, about.access.write), program, slot)
+
+    def _place(self, error: Exception) -> tuple[FrameType, int, Compiled, bool] | None:
+        """The innermost generated frame of an error, its line, and whether the error was raised in it itself."""
+        found, at = None, error.__traceback__
+        while at is not None:
+            compiled = self._files.get(at.tb_frame.f_code.co_filename)
+            if compiled is not None:
+                found = at.tb_frame, at.tb_lineno, compiled, at.tb_next is None
+            at = at.tb_next
+        return found
+
+
+class Linked:
+    """A program in one world: its maps, its functions with that world's memory and helpers.
+
+    It holds on to the program, so that the program's id stays its own. `waits` is how many runs more the reference
+    engine makes.
+    """
+
+    def __init__(self, engine: PythonEngine, program: Program, world: World) -> None:
+        self._engine, self.program, self.world = engine, program, world
+        self.machine = machine_of(world)
+        self.model = contexts.model_for(program)
+        self.maps = world.bind(program)
+        self.mocks = world.helpers.version
+        self.function: Function | None = None
+        self.functions: Mapping[int, Function] = {}
+        self.stack = True
+        self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
+        self._helpers = all(world.helpers.find(name_of(number)) is None for number in (LOOKUP, TAIL_CALL))
+        known = engine.compiled(self._key(plain=True)) is not None
+        self.waits = 0 if known or _loops(program) else _FIRST_RUNS
+
+    def ready(self) -> Function:
+        """The program's function for the packet that is in place, compiled and linked where it is not yet."""
+        plain = not self.machine.meta
+        if plain not in self._variants:
+            compiled = self._engine.compile(self._key(plain), self._around(plain))
+            space: dict[str, Any] = {}
+            exec(compiled.code, space)
+            parameters = Parameters(self)
+            functions = space["link"](*(parameters[name] for name in compiled.needs))
+            self._variants[plain] = functions, compiled.stack
+        self.functions, self.stack = self._variants[plain]
+        if plain:
+            self.function = self.functions[0]
+        return self.functions[0]
+
+    def _key(self, plain: bool) -> tuple[Any, ...]:
+        shapes = tuple((made.type, made.key_size, made.value_size) for made in self.program.maps)
+        return self.program.insns, self.program.type, shapes, plain, self._helpers, self.model.size
+
+    def _around(self, plain: bool) -> Surroundings:
+        known = self.model.known if plain and not _calls(self.program, _ADJUST_META) else {}
+        return Surroundings(self.program, tuple(self.program.maps), self.model.size, Known(known, self._helpers))
+
+    def call_function(self, address: int, arguments: Sequence[int]) -> int:
+        """Runs a function of the program for a helper."""
+        function = self.functions.get(address - FUNCTION_BASE)
+        if function is None:
+            raise ProgramFault("jump", f"no function at {address:#x}")
+        machine = self.machine
+        depth = machine.depth
+        given = [*arguments, 0, 0, 0, 0, 0][:5]
+        try:
+            return function(*given, depth + 1)
+        finally:
+            machine.depth = depth
+
+    def tail_call(self, context: int, handle: int, index: int) -> int | None:
+        """Goes on in another program: what it returns, or None where the call fails."""
+        machine = self.machine
+        target = tail_target(machine, handle, index)
+        if target is None:
+            return None
+        assert isinstance(target, Program)
+        linked = self.world.engine_state.get(id(target))
+        if linked is None or linked.mocks != self.world.helpers.version:
+            linked = self._engine.link(target, self.world)
+        before = machine.program, machine.maps, machine.call_function
+        machine.program, machine.maps, machine.call_function = target, linked.maps, linked.call_function
+        r0: int = linked.ready()(context, depth=machine.depth)
+        machine.program, machine.maps, machine.call_function = before
+        return r0
+
+
+_Format = Literal["B", "H", "I", "Q"]
+_FORMATS: Mapping[int, _Format] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_SIGNED_FORMATS = {1: "b", 2: "h", 4: "i", 8: "q"}
+
+
+class Parameters(Mapping[str, Any]):
+    """What the parameters of generated source stand for in one world, by name: see `simulator.engines.source.text`."""
+
+    def __init__(self, linked: Linked) -> None:
+        self._linked, self._machine = linked, linked.machine
+
+    def __getitem__(self, name: str) -> Any:
+        kind, size = name[0], name[1:]
+        if size.isdigit():
+            return self._numbered(kind, int(size))
+        named: Mapping[str, Any] = {
+            "pages": self._machine.pages,
+            "m": self._machine,
+            "world": self._machine.world,
+            "no_stack": _NO_STACK,
+            "divide": _divide,
+            "tail": self._linked.tail_call,
+            "too_deep": _too_deep,
+            "out_of_fuel": _out_of_fuel,
+            "no_instruction": _no_instruction,
+            "illegal": _illegal,
+            "may_goto": self._may_goto,
+            "by_register": self._by_register,
+            "kernel_function": self._kernel_function,
+            "from_packet": self._from_packet,
+            "immediate": self._immediate,
+        }
+        return named[name]
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("parameters are made when they are asked for")
+
+    def __len__(self) -> NoReturn:
+        raise TypeError("parameters are made when they are asked for")
+
+    def _numbered(self, kind: str, number: int) -> Any:
+        machine, maps = self._machine, self._linked.maps
+        match kind:
+            case "u" | "i" | "b":
+                formats = _SIGNED_FORMATS if kind == "i" else _FORMATS
+                return struct.Struct((">" if kind == "b" else "<") + formats[number]).unpack_from
+            case "p":
+                return struct.Struct("<" + _FORMATS[number]).pack_into
+            case "w":
+                return _swap(number)
+            case "C":
+                assert machine.context is not None
+                return machine.context.view.cast("B").cast(_FORMATS[number])
+            case "S":
+                return machine.frames[0].view.cast(_FORMATS[number])
+            case "F":
+                return [frame.view.cast(_FORMATS[number]) for frame in machine.frames]
+            case "h":
+                return maps[number].handle
+            case "v":
+                return maps[number].value_base()
+            case "L":
+                found = maps[number]
+                if isinstance(found, Hash) and not isinstance(found, LruHash) and not found.per_cpu:
+                    return found.found.get
+                return found.address_of
+            case "K":
+                return struct.Struct(f"{number}s").unpack_from
+            case _:
+                return bind(machine, number)
+
+    def _may_goto(self) -> bool:
+        self._machine.loops += 1
+        return self._machine.loops > MAY_GOTO_LIMIT
+
+    def _by_register(self, number: int, *arguments: int) -> int:
+        return bind(self._machine, number)(*arguments)
+
+    def _kernel_function(self, slot: int, *arguments: int) -> int:
+        return kernel_function(self._machine, slot, arguments)
+
+    def _from_packet(self, index: int, size: int) -> int | None:
+        data = packet_bytes(self._machine, signed(index, 32), size)
+        return None if data is None else int.from_bytes(data, "big")
+
+    def _immediate(self, slot: int) -> int:
+        program = self._linked.program
+        insn = program.code[slot]
+        assert insn is not None
+        return immediate(self._machine, insn, slot)
+
+
+def _swap(size: int) -> Callable[[int], int]:
+    pack, unpack = struct.Struct("<" + _FORMATS[size]).pack, struct.Struct(">" + _FORMATS[size]).unpack
+
+    def swap(value: int) -> int:
+        swapped: int = unpack(pack(value))[0]
+        return swapped
+
+    return swap
+
+
+def _divide(quotient: bool, width: int, a: int, b: int) -> int:
+    return compute(Op.SDIV if quotient else Op.SMOD, width, a, b)
+
+
+def _too_deep() -> NoReturn:
+    raise ProgramFault("stack", f"more than {MAX_FRAMES} frames")
+
+
+def _out_of_fuel() -> NoReturn:
+    raise ProgramFault("fuel", "more instructions than the run was given")
+
+
+def _no_instruction(slot: int) -> NoReturn:
+    raise ProgramFault("jump", f"no instruction at slot {slot}")
+
+
+def _illegal(opcode: int) -> NoReturn:
+    raise ProgramFault("illegal", f"no instruction: opcode {opcode:#04x}")
+
+
+def _loops(program: Program) -> bool:
+    """Whether any jump goes backwards."""
+    return any(
+        insn is not None and insn.row.kind in (Kind.JUMP, Kind.BRANCH) and targets(slot, insn)[0] <= slot
+        for slot, insn in enumerate(program.code)
+    )
+
+
+def _calls(program: Program, helper: int) -> bool:
+    return any(
+        insn is not None and insn.row.kind is Kind.CALL and insn.src == CALL_HELPER and insn.imm == helper
+        for insn in program.code
+    )

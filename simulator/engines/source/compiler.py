@@ -1,0 +1,198 @@
+"""A program as one Python code object: every function analysed, shaped and written out.
+
+What comes out depends on the program alone and on what `Surroundings` say, so it serves every world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from types import CodeType
+
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import FRAME_POINTER, STACK_SIZE, Kind, Op
+from simulator.engines.source.blocks import Block, blocks_of, function_starts, sound
+from simulator.engines.source.frame import frame_of, live_registers
+from simulator.engines.source.ranges import State, after, entry, solve
+from simulator.engines.source.shape import Shaper, Writer
+from simulator.engines.source.text import RELOAD_PACKET, FunctionText, Line, Surroundings
+from simulator.memory import CONTEXT_BASE, STACK_BASE
+
+_PURE = frozenset({Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD_IMM64})
+_SKIPPED = frozenset({Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO})
+_INDENT = " "
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled program. Running `code` defines `link`, a function of the parameters named in `needs`, which returns
+    the program's functions by their first slot. `lines` tell what each line of the source is of; the first is 1.
+    `file` is the name that tracebacks have for it. `stack` says whether the program's own frame is used as memory.
+    """
+
+    file: str
+    code: CodeType
+    source: str
+    needs: Sequence[str]
+    lines: Sequence[Line | None]
+    stack: bool
+
+
+def compile_program(around: Surroundings) -> Compiled:
+    """Translates every function of a program."""
+    code = around.program.code
+    texts = [_Function(around, code, start).write() for start in function_starts(code)]
+    needs = sorted(set().union(*(text.needs for text in texts)))
+    lines = [Line(0, f"def link({', '.join(needs)}):", 0)]
+    for text in texts:
+        lines += text.lines
+    starts = ", ".join(f"{text.start}: f{text.start}" for text in texts)
+    lines.append(Line(1, f"return {{{starts}}}", 0))
+    source = "\n".join(_INDENT * line.indent + line.text for line in lines)
+    file = f"<bpf program {next(_numbers)}>"
+    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], texts[0].frame.memory)
+
+
+class _Function(Writer):
+    """One function on its way to text."""
+
+    def __init__(self, around: Surroundings, code: Sequence[Insn | None], start: int) -> None:
+        self._around, self._start = around, start
+        self._blocks = blocks_of(code, start)
+        first = entry(start == 0, CONTEXT_BASE if around.context_size else None, STACK_BASE)
+        known = around.known
+        self._states = solve(self._blocks, start, first, known)
+        self._live = live_registers(self._blocks, self._states, known)
+        self._frame = frame_of(self._blocks, self._states, self._live, known, around.maps)
+        self._text = self._fresh()
+        self._shaper = Shaper(start, self._blocks, set(self._states), self)
+
+    def _fresh(self) -> FunctionText:
+        return FunctionText(self._around, self._start, self._frame, set(), indent=2)
+
+    def write(self) -> FunctionText:
+        """The function's text: its head, what it sets up, its body."""
+        self._shaper.write()
+        text = self._text
+        body, text.lines, text.indent, text.slot = text.lines, [], 1, self._start
+        if self._start == 0:
+            text.line("def f0(r1, r2=0, r3=0, r4=0, r5=0, depth=0):")
+        else:
+            text.line(f"def f{self._start}(r1, r2, r3, r4, r5, depth):")
+        text.indent = 2
+        self._set_up(text)
+        text.lines += body
+        return text
+
+    def _set_up(self, text: FunctionText) -> None:
+        if self._start:
+            text.line(f"if depth > 7: {text.need('too_deep')}()")
+            text.line(f"fp = {STACK_BASE + STACK_SIZE} + (depth << 17)")
+        self._frame_views(text)
+        if text.packet or any("pkt" in line.text for line in text.lines):
+            text.need("pages")
+            text.line(RELOAD_PACKET)
+        if self._shaper.uses_fuel:
+            text.need("out_of_fuel")
+            text.line(f"fuel = {text.need('m')}.fuel")
+        zero = [f"r{n}" for n in self._live[self._start][-1] if not 1 <= n <= 5]
+        variables = [f"s{offset}_{size}" for offset, size in sorted(self._frame.variables)]
+        for name in [*sorted(set(zero) - {f"r{FRAME_POINTER}"}), *variables]:
+            text.line(f"{name} = 0")
+
+    def _frame_views(self, text: FunctionText) -> None:
+        """The frame's arrays: of the program itself parameters, of a function those of its depth."""
+        used = [size for size in (1, 2, 4, 8) if f"S{size}" in text.needs]
+        if not self._start:
+            return
+        text.needs -= {f"S{size}" for size in used}
+        for size in used:
+            text.line(f"S{size} = {text.need(f'F{size}')}[depth]")
+        if self._frame.memory:
+            text.line(f"{text.need('F1')}[depth][:] = {text.need('no_stack')}")
+
+    # What the shape asks for.
+
+    def line(self, text: str) -> None:
+        self._text.line(text)
+
+    def shift(self, by: int) -> None:
+        self._text.indent += by
+
+    def mark(self) -> int:
+        return len(self._text.lines)
+
+    def reset(self) -> None:
+        self._text = self._fresh()
+
+    def straight(self, at: int) -> None:
+        text, block, state = self._text, self._blocks[at], self._states[at]
+        if block.bad:
+            text.slot = at
+            text.line(f"{text.need('no_instruction')}({at})")
+            text.line("return 0")
+            return
+        live, skip = self._live[at], False
+        for index, (slot, insn) in enumerate(block.insns):
+            following = after(slot, insn, state, self._around.known)
+            text.slot = slot
+            if skip:
+                skip = False
+            elif insn.row.kind not in _SKIPPED or not sound(insn):
+                skip = self._one(insn, block, index, state, following, live[index])
+            state = following
+
+    def _one(self, insn: Insn, block: Block, index: int, state: State, following: State, live: frozenset[int]) -> bool:
+        """Writes one instruction; whether the next one is written with it."""
+        text, kind = self._text, insn.row.kind
+        if not sound(insn):
+            text.line(f"{text.need('illegal')}({insn.opcode})")
+            text.line("return 0")
+            return False
+        if kind in _PURE and insn.dst not in live:
+            return False
+        match kind:
+            case Kind.ALU:
+                text.alu(insn, state, following)
+            case Kind.NEG:
+                text.negate(insn, state, following)
+            case Kind.END:
+                text.end(insn, state, following)
+            case Kind.LOAD | Kind.LOAD_SIGNED | Kind.LOAD_ACQUIRE:
+                swap = self._is_swapped(insn, block, index)
+                text.load(insn, state, swap)
+                return swap
+            case Kind.STORE | Kind.STORE_IMM | Kind.STORE_RELEASE:
+                text.store(insn, state)
+            case Kind.ATOMIC:
+                text.atomic(insn, state)
+            case Kind.LOAD_IMM64:
+                text.load_imm64(insn)
+            case Kind.LOAD_PACKET:
+                text.load_packet(insn, state)
+            case Kind.CALL | Kind.CALL_REG:
+                text.call(insn, state)
+            case Kind.EXIT:
+                text.line(f"return {text.value(0, state)}")
+        return False
+
+    @staticmethod
+    def _is_swapped(insn: Insn, block: Block, index: int) -> bool:
+        """Whether the next instruction swaps the bytes that this one loads."""
+        if insn.row.kind is not Kind.LOAD or insn.row.size == 1 or index + 1 >= len(block.insns):
+            return False
+        after_it = block.insns[index + 1][1]
+        swaps = after_it.row.kind is Kind.END and after_it.row.op is not Op.TO_LE and sound(after_it)
+        return swaps and after_it.dst == insn.dst and after_it.imm == insn.row.size * 8
+
+    def condition(self, at: int, negated: bool) -> str:
+        block, state = self._blocks[at], self._states[at]
+        for slot, insn in block.insns[:-1]:
+            state = after(slot, insn, state, self._around.known)
+        slot, insn = block.insns[-1]
+        self._text.slot = slot
+        if insn.row.kind is Kind.MAY_GOTO:
+            return ("not " if negated else "") + self._text.need("may_goto") + "()"
+        return self._text.condition(insn, state, negated)

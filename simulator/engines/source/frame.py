@@ -1,0 +1,207 @@
+"""Which stack slots can be local variables, and which registers are read after an instruction.
+
+A slot can be a variable where nothing but loads and stores of exactly it can see its bytes: no access overlaps it at
+another place or size, and no address of the frame that could reach it leaves the function's own loads and stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bpflisp.spec import helpers as spec
+from bpflisp.spec.helpers import ArgType
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import CALL_HELPER, STACK_SIZE, Kind, Op
+from simulator.engines.source.blocks import Block, sound
+from simulator.engines.source.ranges import Known, Range, State, after
+from simulator.helpers.registry import arity_of
+from simulator.program import MapDef
+
+_LOADS = frozenset({Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE})
+_STORES = frozenset({Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE})
+
+
+def uses_of(insn: Insn) -> set[int]:
+    """The registers that an instruction reads."""
+    row = insn.row
+    if not sound(insn):
+        return set()
+    match row.kind:
+        case Kind.ALU:
+            return {insn.src} if row.reg and row.op is Op.MOV else {insn.dst} | ({insn.src} if row.reg else set())
+        case Kind.NEG | Kind.END | Kind.STORE_IMM | Kind.CALL_REG:
+            return {insn.dst} | (set(range(1, 6)) if row.kind is Kind.CALL_REG else set())
+        case Kind.BRANCH:
+            return {insn.dst} | ({insn.src} if row.reg else set())
+        case Kind.LOAD | Kind.LOAD_SIGNED | Kind.LOAD_ACQUIRE:
+            return {insn.src}
+        case Kind.STORE | Kind.STORE_RELEASE:
+            return {insn.dst, insn.src}
+        case Kind.ATOMIC:
+            return {insn.dst, insn.src} | ({0} if row.op is Op.CMPXCHG else set())
+        case Kind.LOAD_PACKET:
+            return {insn.src} if row.reg else set()
+        case Kind.CALL:
+            return set(range(1, 6)) if insn.src != CALL_HELPER else set(range(1, 1 + arity_of(insn.imm)))
+        case Kind.EXIT:
+            return {0}
+        case _:
+            return set()
+
+
+def defines(insn: Insn) -> int | None:
+    """The register that an instruction writes, None for none."""
+    match insn.row.kind:
+        case Kind.ALU | Kind.NEG | Kind.END | Kind.LOAD | Kind.LOAD_SIGNED | Kind.LOAD_ACQUIRE | Kind.LOAD_IMM64:
+            return insn.dst
+        case Kind.CALL | Kind.CALL_REG | Kind.LOAD_PACKET:
+            return 0
+        case Kind.ATOMIC if insn.row.fetch:
+            return 0 if insn.row.op is Op.CMPXCHG else insn.src
+        case _:
+            return None
+
+
+def written_out(value: Range) -> bool:
+    """Whether the text of this value names no register: it is a number, a map, or an address of the frame."""
+    return value.exact or value.map >= 0 or value.frame is not None
+
+
+def live_registers(
+    blocks: Mapping[int, Block], states: Mapping[int, State], known: Known
+) -> dict[int, list[frozenset[int]]]:
+    """For each block, the registers that are read later, after each of its instructions; last, before the first."""
+    steps = {at: list(_steps(blocks[at], states[at], known)) for at in states}
+    into: dict[int, frozenset[int]] = dict.fromkeys(states, frozenset())
+    changed = True
+    order = sorted(states, reverse=True)
+    while changed:
+        changed = False
+        for at in order:
+            live = _live_out(blocks[at], into)
+            for defined, used in reversed(steps[at]):
+                live = (live - {defined}) | used
+            if live != into[at]:
+                into[at], changed = live, True
+    result = {}
+    for at in states:
+        live, after_each = _live_out(blocks[at], into), []
+        for defined, used in reversed(steps[at]):
+            after_each.append(live)
+            live = (live - {defined}) | used
+        result[at] = [*reversed(after_each), live]
+    return result
+
+
+def _live_out(block: Block, into: Mapping[int, frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*(into.get(following, frozenset()) for following in block.next))
+
+
+def _steps(block: Block, state: State, known: Known) -> Iterator[tuple[int | None, frozenset[int]]]:
+    for slot, insn in block.insns:
+        used = frozenset(register for register in uses_of(insn) if not written_out(state[register]))
+        yield defines(insn), used
+        state = after(slot, insn, state, known)
+
+
+@dataclass(slots=True)
+class Frame:
+    """What a function does with its stack. `variables` are the places, as (offset, size), that are variables."""
+
+    accesses: set[tuple[int, int]] = field(default_factory=set)
+    escaped: list[tuple[int, int]] = field(default_factory=list)
+    variables: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def memory(self) -> bool:
+        """Whether the frame's bytes are needed at all."""
+        return bool(self.escaped) or bool(self.accesses - self.variables)
+
+
+_ALL = (0, STACK_SIZE)
+
+
+def frame_of(
+    blocks: Mapping[int, Block],
+    states: Mapping[int, State],
+    live: Mapping[int, list[frozenset[int]]],
+    known: Known,
+    maps: tuple[MapDef, ...],
+) -> Frame:
+    """What the function does with its stack."""
+    frame = Frame()
+    for at, state in states.items():
+        for slot, insn in blocks[at].insns:
+            _look(frame, insn, state, maps)
+            state = after(slot, insn, state, known)
+        for following in blocks[at].next:
+            entered, wanted = states[following], live[following][-1]
+            for register, value in enumerate(state):
+                if value.frame is not None and entered[register].frame != value.frame and register in wanted:
+                    frame.escaped.append(_ALL)
+    frame.variables = frozenset(place for place in frame.accesses if _alone(place, frame))
+    return frame
+
+
+def _alone(place: tuple[int, int], frame: Frame) -> bool:
+    low, high = place[0], place[0] + place[1]
+    if low < 0 or high > STACK_SIZE or any(low < end and start < high for start, end in frame.escaped):
+        return False
+    return not any(other != place and low < other[0] + other[1] and other[0] < high for other in frame.accesses)
+
+
+def _look(frame: Frame, insn: Insn, state: State, maps: tuple[MapDef, ...]) -> None:
+    kind = insn.row.kind
+    if not sound(insn):
+        return
+    if kind in _LOADS or kind in _STORES:
+        base = state[insn.src if kind in _LOADS else insn.dst].frame
+        if base is not None:
+            frame.accesses.add((base + insn.off, insn.row.size))
+        if kind in _STORES and insn.row.reg and state[insn.src].frame is not None:
+            frame.escaped.append(_ALL)
+    elif kind is Kind.ATOMIC:
+        base = state[insn.dst].frame
+        if base is not None:
+            frame.escaped.append((base + insn.off, base + insn.off + insn.row.size))
+        if state[insn.src].frame is not None:
+            frame.escaped.append(_ALL)
+    elif kind is Kind.ALU and insn.row.op is not Op.MOV:
+        involved = [state[insn.dst]] + ([state[insn.src]] if insn.row.reg else [])
+        from simulator.engines.source.ranges import alu_result
+
+        if any(value.frame is not None for value in involved) and alu_result(insn, state).frame is None:
+            frame.escaped.append(_ALL)
+    elif kind is Kind.ALU and insn.row.width == 32 and insn.row.reg and state[insn.src].frame is not None:
+        frame.escaped.append(_ALL)
+    elif kind is Kind.CALL or kind is Kind.CALL_REG:
+        _look_at_call(frame, insn, state, maps)
+
+
+def _look_at_call(frame: Frame, insn: Insn, state: State, maps: tuple[MapDef, ...]) -> None:
+    given = [register for register in uses_of(insn) if state[register].frame is not None]
+    plain = insn.row.kind is Kind.CALL and insn.src == CALL_HELPER
+    for register in given:
+        size = _bytes_taken(insn.imm, register, state, maps) if plain else None
+        start = state[register].frame
+        assert start is not None
+        frame.escaped.append(_ALL if size is None else (start, start + size))
+
+
+def _bytes_taken(helper: int, register: int, state: State, maps: tuple[MapDef, ...]) -> int | None:
+    """How many bytes from an argument on a helper may touch; None where that is not known."""
+    found = spec.by_id(helper)
+    if found is None or not found.protos:
+        return None
+    args = found.protos[0].args
+    if any(proto.args != args for proto in found.protos) or register > len(args):
+        return None
+    kind = args[register - 1].type
+    index = state[1].map
+    if kind in (ArgType.PTR_TO_MAP_KEY, ArgType.PTR_TO_MAP_VALUE) and 0 <= index < len(maps):
+        return maps[index].key_size if kind is ArgType.PTR_TO_MAP_KEY else maps[index].value_size
+    if kind is ArgType.PTR_TO_MEM and register < len(args) and args[register].is_size:
+        size = state[register + 1]
+        return size.low & 0xFFFFFFFF if size.exact else None
+    return None

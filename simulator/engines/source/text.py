@@ -1,0 +1,477 @@
+"""One instruction as Python: registers are locals r0 to r9, numbers that are known are written out.
+
+Names that the text uses besides registers are parameters of the function around it, which the engine fills:
+
+    pages              the page table of `simulator.memory`
+    u2 u4 u8, i1 i2 i4 read little-endian numbers out of a buffer; b2 b4 b8 big-endian ones; p2 p4 p8 write
+    w2 w4 w8           swap the bytes of a number
+    C1 C2 C4 C8        the context as an array of that element size; pkt is the packet
+    F1 F2 F4 F8        for each frame the same; S1 to S8 those of the function's own frame
+    h3 v3 L3           map 3's handle, the address of its values, its lookup; K16 reads a key of 16 bytes
+    H7                 helper 7; call, tail, loads: what the engine does for the text
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bpflisp.spec.alu import M32, M64
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import (
+    CALL_HELPER,
+    CALL_SUBPROGRAM,
+    PSEUDO_FUNC,
+    PSEUDO_MAP_IDX,
+    PSEUDO_MAP_IDX_VALUE,
+    STACK_SIZE,
+    Kind,
+    Op,
+)
+from simulator.engines.source.frame import Frame
+from simulator.engines.source.ranges import (
+    LOOKUP,
+    Known,
+    Range,
+    State,
+    arithmetic,
+    loaded,
+    number,
+    truncated,
+    without_negative,
+)
+from simulator.helpers.registry import arity_of, takes_context
+from simulator.machine import FUNCTION_BASE
+from simulator.memory import CONTEXT_BASE, PACKET_BASE, PAGE_BITS, PAGE_MASK, PAGE_SIZE
+from simulator.program import MapDef, Program
+
+TAIL_CALL = 12
+_SIGN = {64: 1 << 63, 32: 1 << 31}
+_PLAIN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.OR: "|", Op.AND: "&", Op.XOR: "^"}
+_COMPARISON = {
+    Op.EQ: "==", Op.NE: "!=", Op.GT: ">", Op.GE: ">=", Op.LT: "<", Op.LE: "<=",
+    Op.SGT: ">", Op.SGE: ">=", Op.SLT: "<", Op.SLE: "<=", Op.SET: "&",
+}  # fmt: skip
+_SIGNED = frozenset({Op.SGT, Op.SGE, Op.SLT, Op.SLE})
+_OPPOSITE = {
+    Op.EQ: Op.NE, Op.NE: Op.EQ, Op.GT: Op.LE, Op.LE: Op.GT, Op.GE: Op.LT, Op.LT: Op.GE,
+    Op.SGT: Op.SLE, Op.SLE: Op.SGT, Op.SGE: Op.SLT, Op.SLT: Op.SGE,
+}  # fmt: skip
+_SIGN_EXTENDED = {Op.MOVSX8: 8, Op.MOVSX16: 16, Op.MOVSX32: 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A memory access of a line: how to find its address again after it faulted."""
+
+    address: str
+    size: int
+    write: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the source, the slot that it is of, and the accesses that it makes."""
+
+    indent: int
+    text: str
+    slot: int
+    access: Access | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the text of a program may rely on. `context_size` is in bytes; `maps` are the program's."""
+
+    program: Program
+    maps: tuple[MapDef, ...]
+    context_size: int
+    known: Known
+
+
+@dataclass(slots=True)
+class FunctionText:
+    """The lines of one function as they are made. `needs` are the parameters that they use."""
+
+    around: Surroundings
+    start: int
+    frame: Frame
+    needs: set[str]
+    lines: list[Line] = field(default_factory=list)
+    slot: int = 0
+    indent: int = 1
+    packet: bool = False
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is the program itself, not a function that it calls."""
+        return self.start == 0
+
+    def line(self, text: str, access: Access | None = None) -> None:
+        """Adds a line for the current instruction."""
+        self.lines.append(Line(self.indent, text, self.slot, access))
+
+    def need(self, name: str) -> str:
+        """A parameter by its name, noted as used."""
+        self.needs.add(name)
+        return name
+
+    # Values.
+
+    def value(self, register: int, state: State) -> str:
+        """A register as an expression."""
+        value = state[register]
+        if value.map >= 0:
+            return self.need(f"h{value.map}")
+        if value.exact:
+            return str(value.low)
+        if value.frame is not None:
+            return f"(fp {value.frame - STACK_SIZE:+d})"
+        return f"r{register}"
+
+    def operand(self, register: int, state: State, width: int) -> tuple[str, Range]:
+        """A register's low `width` bits as an expression, and their range."""
+        value, text = state[register], self.value(register, state)
+        if width == 64 or value.high <= M32:
+            return text, value
+        narrow = truncated(value, width)
+        return (str(narrow.low), narrow) if value.exact else (f"({text} & {M32})", narrow)
+
+    def _second(self, insn: Insn, state: State, width: int) -> tuple[str, Range]:
+        if insn.row.reg:
+            return self.operand(insn.src, state, width)
+        value = number(insn.imm & (M32 if width == 32 else M64))
+        return str(value.low), value
+
+    # Arithmetic.
+
+    def alu(self, insn: Insn, state: State, after: State) -> None:
+        """dst = dst op operand."""
+        result = after[insn.dst]
+        if result.map < 0 and (result.exact or result.frame is not None):
+            text = str(result.low) if result.exact else f"fp {(result.frame or 0) - STACK_SIZE:+d}"
+            self.line(f"r{insn.dst} = {text}")
+            return
+        row = insn.row
+        a, first = self.operand(insn.dst, state, row.width)
+        b, second = self._second(insn, state, row.width)
+        op, other = without_negative(row.op, row.width, second)
+        if op is not row.op:
+            second, b = other, str(other.low)
+        text = b if op is Op.MOV else self._arithmetic(op, row.width, a, b, first, second)
+        if text != f"r{insn.dst}":
+            self.line(f"r{insn.dst} = {text}")
+
+    def _arithmetic(self, op: Op, width: int, a: str, b: str, first: Range, second: Range) -> str:
+        mask = M32 if width == 32 else M64
+        fits = arithmetic(op, width, first, second)[1]
+        if op in _PLAIN:
+            text = f"{a} {_PLAIN[op]} {b}"
+            return text if fits else f"{text} & {mask}" if op in (Op.ADD, Op.SUB, Op.MUL) else f"({text}) & {mask}"
+        match op:
+            case Op.LSH | Op.RSH | Op.ARSH:
+                return self._shift(op, width, a, b, first, second, fits)
+            case Op.DIV:
+                return f"{a} // {b}" if second.low else f"{a} // {b} if {b} else 0"
+            case Op.MOD:
+                return f"{a} % {b}" if second.low else f"{a} % {b} if {b} else {a}"
+            case Op.SDIV | Op.SMOD:
+                return f"{self.need('divide')}({op is Op.SDIV}, {width}, {a}, {b})"
+            case _:
+                sign = 1 << (_SIGN_EXTENDED[op] - 1)
+                return f"((({b} & {2 * sign - 1}) ^ {sign}) - {sign}) & {mask}"
+
+    def _shift(self, op: Op, width: int, a: str, b: str, first: Range, second: Range, fits: bool) -> str:
+        mask = M32 if width == 32 else M64
+        count = str(second.low & (width - 1)) if second.exact else b
+        if not second.exact and second.high >= width:
+            count = f"({b} & {width - 1})"
+        if op is Op.LSH:
+            return f"{a} << {count}" if fits else f"{a} << {count} & {mask}"
+        if op is Op.RSH or first.high <= mask >> 1:
+            return f"{a} >> {count}"
+        sign = _SIGN[width]
+        return f"(({a} ^ {sign}) - {sign} >> {count}) & {mask}"
+
+    def negate(self, insn: Insn, state: State, after: State) -> None:
+        """dst = -dst."""
+        if after[insn.dst].exact:
+            self.line(f"r{insn.dst} = {after[insn.dst].low}")
+            return
+        text, _ = self.operand(insn.dst, state, insn.row.width)
+        self.line(f"r{insn.dst} = -{text} & {M32 if insn.row.width == 32 else M64}")
+
+    def end(self, insn: Insn, state: State, after: State) -> None:
+        """dst = its low bits in another byte order."""
+        if after[insn.dst].exact:
+            self.line(f"r{insn.dst} = {after[insn.dst].low}")
+            return
+        bits, register = insn.imm, f"r{insn.dst}"
+        mask = (1 << bits) - 1
+        low = register if state[insn.dst].high <= mask else f"{register} & {mask}"
+        if insn.row.op is Op.TO_LE:
+            if low != register:
+                self.line(f"{register} = {low}")
+        else:
+            self.line(f"{register} = {self.need(f'w{bits // 8}')}({low})")
+
+    def condition(self, insn: Insn, state: State, negated: bool = False) -> str:
+        """The condition of a branch, or its opposite."""
+        row = insn.row
+        a, first = self.operand(insn.dst, state, row.width)
+        b, second = self._second(insn, state, row.width)
+        op = row.op
+        if op is Op.SET:
+            return f"not {a} & {b}" if negated else f"{a} & {b}"
+        if negated:
+            op = _OPPOSITE[op]
+        sign = _SIGN[row.width]
+        if op in _SIGNED and (first.high >= sign or second.high >= sign):
+            a = str(first.low ^ sign) if first.exact else f"({a} ^ {sign})"
+            b = str(second.low ^ sign) if second.exact else f"({b} ^ {sign})"
+        return f"{a} {_COMPARISON[op]} {b}"
+
+    # Memory.
+
+    def _place(self, register: int, off: int, state: State) -> tuple[int | None, str]:
+        """The address of an access, if it is the same in every run, and as an expression."""
+        base, text = state[register], self.value(register, state)
+        if base.exact:
+            address = (base.low + off) & M64
+            return address, str(address)
+        if base.frame is not None:
+            return None, f"fp {base.frame - STACK_SIZE + off:+d}"
+        if base.low + off < 0 or base.high + off > M64:
+            return None, f"{text} {off:+d} & {M64}" if off else text
+        return None, f"{text} {off:+d}" if off else text
+
+    def _known_buffer(self, register: int, off: int, size: int, state: State) -> tuple[str, int, bool] | None:
+        """The buffer and offset of an access that is always in the same region; whether it is an array by `size`."""
+        base = state[register]
+        if base.frame is not None:
+            at = base.frame + off
+            if not 0 <= at <= STACK_SIZE - size:
+                return None
+            return (self.need(f"S{size}"), at // size, True) if at % size == 0 else (self.need("S1"), at, False)
+        if not base.exact:
+            return None
+        at = base.low + off - CONTEXT_BASE
+        if 0 <= at <= self.around.context_size - size:
+            whole = at % size == 0 and self.around.context_size % size == 0
+            return (self.need(f"C{size}"), at // size, True) if whole else (self.need("C1"), at, False)
+        at = base.low + off - PACKET_BASE
+        if 0 <= at < PAGE_SIZE:
+            self.packet = True
+            return "pkt", at, size == 1
+        return None
+
+    def _reading(self, kind: str, register: int, off: int, size: int, state: State) -> tuple[str, Access]:
+        """An expression that reads, and its access; `kind` is u, i or b: unsigned, signed, big-endian."""
+        address, text = self._place(register, off, state)
+        access = Access(text, size, write=False)
+        place = self._known_buffer(register, off, size, state)
+        if place is not None:
+            buffer, index, whole = place
+            if whole and (kind == "u" or (size == 1 and kind == "b")):
+                return f"{buffer}[{index}]", access
+            if whole and buffer != "pkt":
+                buffer, index = self.need(buffer[0] + "1"), index * size
+            return f"{self.need(f'{kind}{size}')}({buffer}, {index})[0]", access
+        page, within = self._page(address, text, register, off, state)
+        if size == 1 and kind != "i":
+            return f"{page}[{within}]", access
+        return f"{self.need(f'{kind}{size}')}({page}, {within})[0]", access
+
+    def _page(self, address: int | None, text: str, register: int, off: int, state: State) -> tuple[str, str]:
+        self.need("pages")
+        if address is not None:
+            return f"pages[{address >> PAGE_BITS}]", str(address & PAGE_MASK)
+        if text.isidentifier():
+            return f"pages[{text} >> {PAGE_BITS}]", f"{text} & {PAGE_MASK}"
+        return f"pages[(a := {text}) >> {PAGE_BITS}]", f"a & {PAGE_MASK}"
+
+    def _variable(self, register: int, off: int, size: int, state: State) -> str:
+        """The variable that stands for this place of the frame, "" where none does."""
+        base = state[register].frame
+        if base is None or (base + off, size) not in self.frame.variables:
+            return ""
+        return f"s{base + off}_{size}"
+
+    def load(self, insn: Insn, state: State, swap: bool = False) -> None:
+        """dst = memory; with `swap` as a big-endian number."""
+        size, signed = insn.row.size, insn.row.kind is Kind.LOAD_SIGNED
+        variable = self._variable(insn.src, insn.off, size, state)
+        target = f"r{insn.dst} = "
+        if variable:
+            text = f"{self.need(f'w{size}')}({variable})" if swap else variable
+            access = None
+        else:
+            exact = loaded(insn, state[insn.src], self.around.known)
+            if exact.exact and not swap:
+                self.line(f"{target}{exact.low}")
+                return
+            text, access = self._reading("b" if swap else "i" if signed else "u", insn.src, insn.off, size, state)
+        if signed:
+            text = f"{self._extended(text, size) if variable else text} & {M64}"
+        self.line(target + text, access)
+
+    def _extended(self, text: str, size: int) -> str:
+        sign = 1 << (8 * size - 1)
+        return f"(({text} ^ {sign}) - {sign})"
+
+    def store(self, insn: Insn, state: State) -> None:
+        """Memory = src or imm."""
+        size = insn.row.size
+        mask = (1 << 8 * size) - 1
+        if not insn.row.reg:
+            text = str(insn.imm & mask)
+        else:
+            value = state[insn.src]
+            text = self.value(insn.src, state)
+            if value.high > mask:
+                text = str(value.low & mask) if value.exact else f"{text} & {mask}"
+        variable = self._variable(insn.dst, insn.off, size, state)
+        if variable:
+            self.line(f"{variable} = {text}")
+        else:
+            self._writing(insn.dst, insn.off, size, text, state)
+
+    def _writing(self, register: int, off: int, size: int, text: str, state: State) -> None:
+        address, place = self._place(register, off, state)
+        access = Access(place, size, write=True)
+        known = self._known_buffer(register, off, size, state)
+        if known is not None:
+            buffer, index, whole = known
+            if whole:
+                self.line(f"{buffer}[{index}] = {text}", access)
+            else:
+                self.line(f"{self.need(f'p{size}')}({buffer}, {index}, {text})", access)
+            return
+        page, within = self._page(address, place, register, off, state)
+        if size == 1:
+            # A subscript is evaluated after the value assigned: the page has to be found first.
+            self.line(f"{self.need('p1')}({page}, {within}, {text})", access)
+        else:
+            self.line(f"{self.need(f'p{size}')}({page}, {within}, {text})", access)
+
+    def atomic(self, insn: Insn, state: State) -> None:
+        """Read, modify, write."""
+        row, size, mask = insn.row, insn.row.size, (1 << insn.row.width) - 1
+        _, place = self._place(insn.dst, insn.off, state)
+        access = Access("a", size, write=True)
+        source, value = self.operand(insn.src, state, row.width)
+        self.need("pages")
+        self.line(f"a = {place}")
+        self.line(f"b = pages[a >> {PAGE_BITS}]; c = a & {PAGE_MASK}", access)
+        self.line(f"d = {self.need(f'u{size}')}(b, c)[0]", access)
+        write = self.need(f"p{size}")
+        if row.op is Op.CMPXCHG:
+            compared, _ = self.operand(0, state, row.width)
+            self.line(f"{write}(b, c, {source} if d == {compared} else d)", access)
+            self.line("r0 = d")
+            return
+        new = source if row.op is Op.XCHG else self._arithmetic(row.op, row.width, "d", source, Range(0, mask), value)
+        self.line(f"{write}(b, c, {new})", access)
+        if row.fetch:
+            self.line(f"r{insn.src} = d")
+
+    def load_imm64(self, insn: Insn) -> None:
+        """dst = a number, or what it stands for."""
+        target = f"r{insn.dst} = "
+        if insn.src == 0:
+            self.line(f"{target}{insn.imm64}")
+        elif insn.src == PSEUDO_MAP_IDX and 0 <= insn.imm < len(self.around.maps):
+            self.line(target + self.need(f"h{insn.imm}"))
+        elif insn.src == PSEUDO_MAP_IDX_VALUE and self._has_values(insn.imm):
+            self.line(f"{target}{self.need(f'v{insn.imm}')} + {insn.imm_high & M32}")
+        elif insn.src == PSEUDO_FUNC:
+            self.line(f"{target}{FUNCTION_BASE + self.slot + 1 + insn.imm}")
+        else:
+            self.line(f"{target}{self.need('immediate')}({self.slot})")
+
+    def _has_values(self, index: int) -> bool:
+        return 0 <= index < len(self.around.maps) and self.around.maps[index].type == "array"
+
+    def load_packet(self, insn: Insn, state: State) -> None:
+        """r0 = packet bytes, big-endian; where the packet ends before, the function returns 0."""
+        index = f"({self.value(insn.src, state)} + {insn.imm} & {M32})" if insn.row.reg else str(insn.imm & M32)
+        self.line(f"r0 = {self.need('from_packet')}({index}, {insn.row.size})")
+        self.line("if r0 is None: return 0")
+
+    # Calls.
+
+    def call(self, insn: Insn, state: State) -> None:
+        """r0 = helper, function or kernel function."""
+        if insn.row.kind is Kind.CALL_REG:
+            number_of = self.value(insn.dst, state)
+            self._depth()
+            self.line(f"r0 = {self.need('by_register')}({number_of} & {M32}, {self._arguments(5, state)})")
+            self._reload_packet()
+        elif insn.src == CALL_HELPER:
+            self._helper(insn, state)
+        elif insn.src == CALL_SUBPROGRAM:
+            target = self.slot + 1 + insn.imm
+            self.line(f"r0 = f{target}({self._arguments(5, state)}, depth + 1)")
+            self._reload_packet()
+        else:
+            self._depth()
+            self.line(f"r0 = {self.need('kernel_function')}({self.slot}, {self._arguments(5, state)})")
+            self._reload_packet()
+
+    def _helper(self, insn: Insn, state: State) -> None:
+        if insn.imm == TAIL_CALL and self.around.known.inline_lookups:
+            self._depth()
+            arguments = ", ".join(self.value(register, state) for register in (1, 2, 3))
+            self.line(f"r0 = {self.need('tail')}({arguments})")
+            self.line("if r0 is not None: return r0")
+            self.line(f"r0 = {-2 & M64}")
+            return
+        if insn.imm == LOOKUP and self.around.known.inline_lookups and self._lookup(state):
+            return
+        arity = arity_of(insn.imm)
+        if takes_context(insn.imm) or arity == 5 or insn.imm not in _NO_CALLBACK:
+            self._depth()
+        arguments = ", ".join(["0"] * (5 - arity)) if arity < 5 else ""
+        given = ", ".join(part for part in (self._arguments(arity, state), arguments) if part)
+        self.line(f"r0 = {self.need(f'H{insn.imm}')}({given})")
+        if takes_context(insn.imm) or insn.imm not in _NO_CALLBACK:
+            self._reload_packet()
+
+    def _lookup(self, state: State) -> bool:
+        """A lookup in a map that is known, without the way through its handle. Whether there was one."""
+        index = state[1].map
+        if not 0 <= index < len(self.around.maps):
+            return False
+        size = self.around.maps[index].key_size
+        if not size or self.around.maps[index].type not in _PLAIN_LOOKUP:
+            return False
+        key, access = self._key(size, state)
+        kind = self.around.maps[index].type
+        lookup = self.need(f"L{index}")
+        self.line(f"r0 = {lookup}({key}, {'0' if kind == 'hash' else self.need('world') + '.cpu'})", access)
+        return True
+
+    def _key(self, size: int, state: State) -> tuple[str, Access]:
+        address, text = self._place(2, 0, state)
+        read, access = self.need(f"K{size}"), Access(text, size, write=False)
+        base = state[2].frame
+        if base is not None and 0 <= base <= STACK_SIZE - size:
+            return f"{read}({self.need('S1')}, {base})[0]", access
+        page, within = self._page(address, text, 2, 0, state)
+        return f"{read}({page}, {within})[0]", access
+
+    def _arguments(self, count: int, state: State) -> str:
+        return ", ".join(self.value(register, state) for register in range(1, count + 1))
+
+    def _depth(self) -> None:
+        """Tells the machine which frame runs, for what may call back."""
+        self.line(f"{self.need('m')}.depth = depth")
+
+    def _reload_packet(self) -> None:
+        self.need("pages")
+        self.line(RELOAD_PACKET)
+
+
+RELOAD_PACKET = f"pkt = pages[{PACKET_BASE >> PAGE_BITS}]"
+_PLAIN_LOOKUP = frozenset({"hash", "array", "percpu_array", "percpu_hash", "lru_hash", "lru_percpu_hash"})
+_NO_CALLBACK = frozenset({1, 2, 3, 5, 6, 7, 8, 14, 15, 16, 35, 80, 87, 88, 89, 125, 130, 131, 132, 133, 134, 195})
+"""Helpers that neither change the packet nor run functions of the program: maps, time, randomness, task, records."""
