@@ -213,15 +213,17 @@ def section(name: str) -> Section | None:
         return known
     bare = name.removeprefix("?")
     head, _, target = bare.partition("/")
+    # With something behind a slash, the name before it decides: libbpf's attach type for "xdp" is that of "xdp/a" too,
+    # or the kernel would not let the one tail-call the other.
+    short = libbpf_section(head) if target else None
+    if short is not None:
+        return Section(bare, short.prog_type, short.attach_type, target, short.sleepable, short.xdp_frags,
+                       short.attach_btf, short.attach_optional, not name.startswith("?"), libbpf=False)  # fmt: skip
     kind = by_name(head.replace("-", "_"))
-    if kind is not None:
-        return Section(bare, kind.name, "", target, sleepable=kind.name == "syscall", libbpf=False,
-                       autoload=not name.startswith("?"))  # fmt: skip
-    short = libbpf_section(head)
-    if short is None:
+    if kind is None:
         return None
-    return Section(bare, short.prog_type, short.attach_type, target, short.sleepable, short.xdp_frags,
-                   short.attach_btf, short.attach_optional, not name.startswith("?"), libbpf=False)  # fmt: skip
+    return Section(bare, kind.name, "", target, sleepable=kind.name == "syscall", libbpf=False,
+                   autoload=not name.startswith("?"))  # fmt: skip
 
 
 def libbpf_name(prog_type: str, attach_type: str = "") -> str | None:
