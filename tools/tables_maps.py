@@ -24,7 +24,8 @@ def _type_row(row: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     limits = {map_type_name(kind): helpers for kind, helpers in tables["map_type_only_helpers"].items()}
     made: dict[str, Any] = {"number": row["id"], "name": name, "min": row["min_kernel"] or ""}
     if name in limits:
-        made["helpers"] = sorted(helper.replace("BPF_FUNC_", "bpf_") for helper in limits[name])
+        helpers = {helper.replace("BPF_FUNC_", "bpf_") for helper in limits[name]}
+        made["helpers"] = sorted(helpers | _CHANGED_IN_SOME_TYPES.get(name, set()))
     probe = answer("maps").get(name, {})
     if "flags" in probe:
         made["flags"] = sorted(int(flag) for flag, errno in probe["flags"].items() if errno == 0)
@@ -33,5 +34,10 @@ def _type_row(row: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
         }
     return made
 
+
+# What may_update_sockmap() adds for some program types: the list that was lifted from the sources leaves it out. Which
+# types is `maps.may_change_sockets`.
+_CHANGING = {"bpf_map_update_elem", "bpf_map_delete_elem"}
+_CHANGED_IN_SOME_TYPES = {"sockmap": _CHANGING, "sockhash": _CHANGING}
 
 _FIELDS = ("keys", "values", "entries")

@@ -85,3 +85,26 @@ def compatible(helper: str, map_type: str) -> bool:
         return False
     wanted = helper_map_types().get(helper)
     return wanted is None or map_type in wanted
+
+
+# Where no socket can be locked while the program runs, so that changing a socket map is safe.
+_MAY_CHANGE_SOCKETS = frozenset(
+    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
+)
+
+
+def may_change_sockets(helper: str, prog_type: str, attach_type: str = "") -> bool:
+    """Whether a program of this type may call bpf_map_update_elem or bpf_map_delete_elem on a sockmap or sockhash.
+
+    Otherwise the kernel says `cannot update sockmap in this context`, and then `cannot pass map_type ...`. Asked of
+    6.18.44 for each program type; 7.3 is stricter.
+    """
+    if prog_type == "tracing":
+        return attach_type == "trace_iter"
+    if prog_type == "sock_ops":
+        return helper == "bpf_map_delete_elem"
+    return prog_type in _MAY_CHANGE_SOCKETS
+
+
+TAIL_CALL_REFUSAL: Final = "expected prog array map for tail call"
+"""What the kernel says to bpf_tail_call on any other map: it looks before it asks what map and helper go together."""

@@ -38,6 +38,17 @@ def test_compatible_looks_from_both_sides() -> None:
         assert any(maps.compatible(name, kind) for kind in kinds), name
 
 
+def test_socket_maps_are_changed_where_no_socket_is_locked() -> None:
+    for kind in ("sockmap", "sockhash"):
+        assert maps.compatible("bpf_map_delete_elem", kind)
+        assert not maps.compatible("bpf_map_push_elem", kind)
+    assert maps.may_change_sockets("bpf_map_update_elem", "xdp")
+    assert maps.may_change_sockets("bpf_map_delete_elem", "sock_ops")
+    assert not maps.may_change_sockets("bpf_map_update_elem", "sock_ops")
+    assert maps.may_change_sockets("bpf_map_update_elem", "tracing", "trace_iter")
+    assert not maps.may_change_sockets("bpf_map_delete_elem", "kprobe")
+
+
 @pytest.mark.parametrize("name", sorted(PROBED))
 def test_creation_is_refused_where_the_kernel_refused(name: str) -> None:
     row = PROBED[name]
