@@ -8,6 +8,7 @@ from bpflisp.back.loops import set_depths
 from bpflisp.back.machine import Code
 from bpflisp.back.regalloc import allocate
 from bpflisp.back.select import select
+from bpflisp.back.tails import merge_tails
 from bpflisp.back.target import Target
 from bpflisp.ir.clone import clone_function
 from bpflisp.ir.ssa import Function
@@ -25,4 +26,6 @@ def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code
     machine = select(function, target)
     set_depths(machine)
     allocate(machine)
+    if opt:
+        merge_tails(machine)
     return emit(machine, target, function.position)

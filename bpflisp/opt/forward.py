@@ -1,5 +1,7 @@
 """Replaces a load by the value that is known to be there: stored, zeroed or loaded before, on every way to here.
 
+A store of what is known to be there goes.
+
 Contract: a value is forgotten at whatever may change its bytes (`effects`). Context loads are handled alike; they are
 forgotten at calls that may move the packet. What another CPU does to a map value in between is not looked for, as in C.
 """
@@ -46,6 +48,9 @@ def _intersection(facts: Iterable[_Known]) -> _Known:
 def _walk(block: Block, known: _Known, escaped: frozenset[Slot], replaced: dict[Value, Value]) -> None:
     body: list[Instr] = []
     for instr in block.body:
+        if _stores_again(instr, known):
+            replaced[instr] = const(0)
+            continue
         found = _found(instr, known)
         if found is None:
             _update(instr, known, escaped)
@@ -72,6 +77,14 @@ def _key(instr: Instr) -> _Key | None:
 def _found(instr: Instr, known: _Known) -> Value | None:
     key = _key(instr)
     return None if key is None else known.get(key)
+
+
+def _stores_again(instr: Instr, known: _Known) -> bool:
+    """Whether a store writes what is there already."""
+    place = place_of(instr)
+    if not isinstance(instr, ssa.Store) or instr.core is not None or place is None or place.off is None:
+        return False
+    return known.get((place, False)) == instr.args[1]
 
 
 def _as_loaded(instr: Instr, value: Value, body: list[Instr]) -> Value:
