@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bpflisp.spec.tabledata import table
+from bpflisp.spec.tabledata import prefer, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,19 @@ def _by_name() -> dict[str, Kfunc]:
 def by_name(name: str) -> Kfunc | None:
     """The kfunc of this name; None where the tables know none."""
     return _by_name().get(name)
+
+
+@cache
+def allowed(prog_type: str, attach_type: str = "") -> frozenset[str] | None:
+    """The kfuncs that 6.18.44 lets such a program call, as it answered; None for a type that it was not asked about.
+
+    Of an attach type that was not asked about, what the type's others have in common.
+    """
+    rows = [(attach, names) for kinds, names in table("kfunc_allowed") for kind, attach in kinds if kind == prog_type]
+    wanted = prefer(prog_type, attach_type)
+    exact = [names for attach, names in rows if attach == wanted]
+    alike = exact or [names for _, names in rows]
+    return frozenset.intersection(*(frozenset(names) for names in alike)) if alike else None
 
 
 def all_kfuncs() -> Iterator[Kfunc]:

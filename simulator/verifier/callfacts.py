@@ -45,7 +45,7 @@ def calls_of(program: Program, slots: Slots, profile: Profile) -> CallsAt:
     def at(slot: int) -> CallFacts | None:
         if slots.is_kfunc_call(slot):
             name = program.kfuncs.get(slot)
-            return None if name is None else kfunc_facts(name, program.type)
+            return None if name is None else kfunc_facts(name, program.type, program.attach_type)
         number = slots.imm[slot]
         if not slots.is_helper_call(slot) or number not in may_call:
             # Which functions change packets is known of any number, allowed or not.
@@ -72,16 +72,31 @@ def helper_facts(number: int, program_type: str, attach_type: str, sleepable: bo
 
 
 @cache
-def kfunc_facts(name: str, program_type: str) -> CallFacts | None:
-    """The facts of a kernel function; None where this program type may not call it or its signature is not known.
+def kfunc_flags(name: str, program_type: str, attach_type: str) -> frozenset[str] | None:
+    """The flags (without KF_) under which such a program may call a kernel function; None where it may not.
+
+    Who may call it is what 6.18.44 answered; of the types that it was not asked about, what registrations say.
+    """
+    kfunc = kfuncs.by_name(name)
+    if kfunc is None:
+        return None
+    allowed = kfuncs.allowed(program_type, attach_type)
+    registered = kfunc.flags_for(program_type)
+    if allowed is None:
+        return registered
+    if name not in allowed:
+        return None
+    return kfunc.flags if registered is None else registered
+
+
+@cache
+def kfunc_facts(name: str, program_type: str, attach_type: str) -> CallFacts | None:
+    """The facts of a kernel function; None where such a program may not call it or its signature is not known.
 
     What runs callbacks is known by name, allowed or not: a refused call is marked all the same.
     """
     kfunc = kfuncs.by_name(name)
-    flags = None if kfunc is None else kfunc.flags_for(program_type)
-    if kfunc is not None and not kfunc.sets:
-        # Its registration is not in the tables: its signature is enough for what is asked here.
-        flags = frozenset()
+    flags = kfunc_flags(name, program_type, attach_type)
     sync = name.startswith(SYNC_CALLBACK_KFUNCS)
     later = name.startswith(ASYNC_CALLBACK_KFUNCS)
     if kfunc is None or flags is None or kfunc.args is None:

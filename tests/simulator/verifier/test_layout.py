@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bpflisp.spec.kernels import profile
+from simulator.verifier.callfacts import kfunc_flags
 from simulator.verifier.layout import Layout, prepare
 from simulator.verifier.refusal import UNCLASSED, Refused
 from tests.simulator.verifier.layout_cases import FIXTURE, answer_of, program_of
@@ -88,3 +89,22 @@ def test_functions_know_their_names_and_what_they_may_do() -> None:
     main, sub = layout_of("functions with BTF").subprograms
     assert (main.name, sub.name) == ("main", "sub")
     assert (main.is_global, sub.is_global) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "attach", "may"),
+    [
+        ("bpf_rcu_read_lock", "socket_filter", "", True),
+        ("bpf_dynptr_from_xdp", "xdp", "", True),
+        ("bpf_dynptr_from_xdp", "sched_cls", "", False),
+        ("bpf_session_cookie", "kprobe", "", False),
+        ("bpf_session_cookie", "kprobe", "trace_kprobe_session", True),
+        ("bpf_sock_destroy", "tracing", "trace_raw_tp", False),
+        ("bpf_sock_destroy", "tracing", "trace_iter", True),
+        ("bpf_cgroup_acquire", "cgroup_skb", "", True),
+    ],
+)
+def test_who_may_call_a_kernel_function_is_what_the_kernel_answered(
+    name: str, kind: str, attach: str, may: bool
+) -> None:
+    assert (kfunc_flags(name, kind, attach) is not None) == may
