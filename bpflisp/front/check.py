@@ -62,7 +62,7 @@ class Checker:
     cleanups: list[Tree] = field(default_factory=list)
     loops: list[tree.LoopMark] = field(default_factory=list)
     span: Span | None = None
-    expansions: list[str] = field(default_factory=list)
+    expansions: list[tuple[str, Span | None]] = field(default_factory=list)
     forms: int = 0
     _own_span: bool = True
 
@@ -99,7 +99,7 @@ class Checker:
             return diagnostic
         because = diagnostic.because
         if self.expansions and not self._own_span:
-            because = (*because, f"in expansion of `{self.expansions[-1]}`")
+            because = (*because, f"in expansion of `{self.expansions[-1][0]}`")
         return replace(diagnostic, span=self.span, because=because)
 
     def _expression(self, form: object) -> Tree:
@@ -200,9 +200,10 @@ class Checker:
     def _expanded(self, form: Cons, head: Symbol) -> Tree:
         if len(self.expansions) >= MAX_EXPANSIONS:
             problem = f"the macro `{text(head)}` does not come to an end"
-            raise fail("runaway", problem, because=f"{MAX_EXPANSIONS} expansions are nested here")
+            start = next((span for name, span in self.expansions if name == text(head)), None)
+            raise fail("runaway", problem, start, because=f"{MAX_EXPANSIONS} expansions are nested here")
         expansion = self.unit.interpreter.macroexpand_1(form)
-        self.expansions.append(text(head))
+        self.expansions.append((text(head), self.span))
         try:
             return self.value(Cons(expansion, NIL))
         finally:

@@ -344,10 +344,14 @@ class Interpreter:
         return form
 
 
+_AT_THE_CALL = ("user-error", "assertion")
+"""What a macro says by `error` and `assert` is meant for who called it."""
+
+
 def _in_expansion(problem: FormError, macro: Macro, form: Cons) -> Diagnostic:
     """The error, at the call where its own place is unknown; else where it arose, with the call as a reason."""
     diagnostic = problem.diagnostic
-    if diagnostic.span is None:
+    if diagnostic.span is None or (diagnostic.code in _AT_THE_CALL and form.span is not None):
         return replace(diagnostic, span=form.span)
     if form.span is None:
         return diagnostic

@@ -1,0 +1,52 @@
+"""Every file of fixtures/errors says on its lines what is wrong there: `; error: COLUMN [code] "text"`.
+
+What is told and not expected fails, and so does what is expected and not told; `; warning:` likewise.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bpflisp.diagnostics import CompileError, Diagnostic
+from bpflisp.driver import compile_source, read_source
+
+FOLDER = Path(__file__).parents[3] / "fixtures" / "errors"
+EXPECTATION = re.compile(r'; (error|warning): (\d+) \[([\w-]+)\] "(.*?)"(?=  ; |$)')
+
+
+def told(path: Path) -> list[Diagnostic]:
+    try:
+        return list(compile_source(read_source(path)).warnings)
+    except CompileError as problem:
+        return list(problem.diagnostics)
+
+
+def expected(path: Path) -> list[tuple[int, str, int, str, str]]:
+    return [
+        (number, kind, int(column), code, text)
+        for number, line in enumerate(path.read_text().split("\n"), 1)
+        for kind, column, code, text in EXPECTATION.findall(line)
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.lisp")), ids=lambda path: path.stem)
+def test_what_is_told_is_what_is_expected(path: Path) -> None:
+    found = told(path)
+    wanted = expected(path)
+    assert wanted, "the file expects nothing"
+    shown = "\n\n".join(d.render() for d in found)
+    assert len(found) == len(wanted), shown
+    for number, kind, column, code, text in wanted:
+        matching = [d for d in found if d.span and (d.span.line, d.span.column) == (number, column)]
+        assert any((d.severity, d.code) == (kind, code) and text in d.problem for d in matching), shown
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.lisp")), ids=lambda path: path.stem)
+def test_rendering_has_the_line_and_a_caret(path: Path) -> None:
+    for diagnostic in told(path):
+        head, source, caret, *rest = diagnostic.render().split("\n")
+        assert re.match(rf"{re.escape(str(path))}:\d+:\d+: (error|warning)\[{diagnostic.code}\]: ", head)
+        assert source.startswith("  | ")
+        assert re.fullmatch(r"  \| +\^+|  \| \^+", caret)
+        assert all(line.startswith(("  = because: ", "  = help: ")) for line in rest)
