@@ -289,45 +289,51 @@ def map_keys(fd: int, key_size: int) -> list[bytes]:
     return keys
 
 
-def map_dump(fd: int, key_size: int, value_size: int, max_entries: int) -> dict[bytes, bytes]:
+def map_dump(fd: int, key_size: int, value_size: int, expected: int = 0) -> dict[bytes, bytes]:
     """Every key and its value, `value_size` as `map_lookup` counts it. Nothing else may write the map meanwhile.
 
-    One call where the map type has batches, else one or two for each key.
+    A few calls where the map type has batches, else one or two for each key. `expected` is how many keys there may be:
+    a batch has room for so many and some more.
     """
-    try:
-        return _lookup_batch(fd, key_size, value_size, max_entries)
-    except BpfError as error:
-        if error.errno not in (errno_names.EINVAL, ENOTSUPP, errno_names.EOPNOTSUPP, errno_names.ENOSPC):
-            raise
-    found = {}
-    for key in map_keys(fd, key_size):
-        value = map_lookup(fd, key, value_size)
-        if value is not None:
-            found[key] = value
-    return found
+    room = 64 + expected + expected // 4
+    while True:
+        try:
+            return _lookup_batches(fd, key_size, value_size, room)
+        except BpfError as error:
+            # ENOSPC: one bucket of a hash has more keys than there was room for.
+            if error.errno == errno_names.ENOSPC:
+                room *= 4
+            elif error.errno in (errno_names.EINVAL, ENOTSUPP, errno_names.EOPNOTSUPP):
+                break
+            else:
+                raise
+    values = ((key, map_lookup(fd, key, value_size)) for key in map_keys(fd, key_size))
+    return {key: value for key, value in values if value is not None}
 
 
-def _lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> dict[bytes, bytes]:
-    keys, values = ctypes.create_string_buffer(count * key_size), ctypes.create_string_buffer(count * value_size)
+def _lookup_batches(fd: int, key_size: int, value_size: int, room: int) -> dict[bytes, bytes]:
+    keys, values = ctypes.create_string_buffer(room * key_size), ctypes.create_string_buffer(room * value_size)
     position = ctypes.create_string_buffer(max(key_size, 8))
-    block = bytearray(
-        struct.pack(
-            "<QQQQIIQQ",
-            0, ctypes.addressof(position), ctypes.addressof(keys), ctypes.addressof(values), count, fd, 0, 0,
-        )
-    )  # fmt: skip
-    try:
-        _call(Command.MAP_LOOKUP_BATCH, block)
-    except BpfError as error:
-        # ENOENT says that these were the last; how many they are is told all the same.
-        if error.errno != errno_names.ENOENT:
-            raise
-    (got,) = struct.unpack_from("<I", block, 32)
-    key_bytes, value_bytes = keys.raw, values.raw
-    return {
-        key_bytes[at * key_size : (at + 1) * key_size]: value_bytes[at * value_size : (at + 1) * value_size]
-        for at in range(got)
-    }
+    found: dict[bytes, bytes] = {}
+    started = last = False
+    while not last:
+        where = ctypes.addressof(position)
+        buffers = (ctypes.addressof(keys), ctypes.addressof(values))
+        block = bytearray(struct.pack("<QQQQIIQQ", where if started else 0, where, *buffers, room, fd, 0, 0))
+        try:
+            _call(Command.MAP_LOOKUP_BATCH, block)
+        except BpfError as error:
+            # ENOENT says that these were the last; how many they are is told all the same.
+            if error.errno != errno_names.ENOENT:
+                raise
+            last = True
+        (count,) = struct.unpack_from("<I", block, 32)
+        key_bytes, value_bytes = keys.raw, values.raw
+        for at in range(count):
+            key = key_bytes[at * key_size : (at + 1) * key_size]
+            found[key] = value_bytes[at * value_size : (at + 1) * value_size]
+        started, last = True, last or not count
+    return found
 
 
 def map_freeze(fd: int) -> None:

@@ -79,7 +79,7 @@ class PlainTwin(Twin):
         if self.fixed:
             return
         made = self.ours.definition
-        found = bpf_syscall.map_dump(self.handle.fd, made.key_size, self.value_size, made.max_entries)
+        found = bpf_syscall.map_dump(self.handle.fd, made.key_size, self.value_size, len(self.held))
         for key in self.held.keys() - found.keys():
             self.ours.delete(key)
         for key, value in found.items():

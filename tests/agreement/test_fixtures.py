@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from simulator import load
+from bpflisp import compile_file
 from simulator.engines.engine import EngineUnavailable
+from simulator.loader import load
 from simulator.program import Object
 from tests import oracle
 from tests.agreement.fixtures import EVERY_ENGINE, Case, Fixture, all_fixtures, cases, check, play
+from tests.agreement.fixtures import fixture as fixture_named
 
 FORMS = ("lisp", "twin")
 BPFFS = Path("/sys/fs/bpf")
@@ -25,16 +27,14 @@ every_fixture = pytest.mark.parametrize("fixture", all_fixtures(), ids=lambda fi
 
 
 @cache
-def _compiled(fixture: Fixture) -> bytes:
-    from bpflisp import compile_file
-
-    return bytes(compile_file(fixture.source))
+def _compiled(source: Path) -> bytes:
+    return compile_file(source)
 
 
 @cache
 def _object(name: str, form: str) -> Object:
-    fixture = next(found for found in all_fixtures() if found.name == name)
-    return load(_compiled(fixture)) if form == "lisp" else load(fixture.twin)
+    fixture = fixture_named(name)
+    return load(_compiled(fixture.source)) if form == "lisp" else load(fixture.twin)
 
 
 def _names(fixture: Fixture, form: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ def _runs() -> Iterator[object]:
 
 
 @every_object
-@pytest.mark.parametrize(("fixture", "case", "engine"), _runs())
+@pytest.mark.parametrize(("fixture", "case", "engine"), list(_runs()))
 def test_it_does_what_the_case_says(fixture: Fixture, case: Case, engine: str, form: str) -> None:
     try:
         world, outcomes = play(case, _object(fixture.name, form), _names(fixture, form), engine)
@@ -86,7 +86,7 @@ def test_libbpf_loads_it(fixture: Fixture, form: str, tmp_path: Path) -> None:
     if bpftool is None or not works:
         pytest.skip("bpftool is not installed" if works else why)
     made = tmp_path / f"{fixture.name}.o"
-    made.write_bytes(_compiled(fixture) if form == "lisp" else fixture.twin.read_bytes())
+    made.write_bytes(_compiled(fixture.source) if form == "lisp" else fixture.twin.read_bytes())
     # libbpf does not know the chapter's sections xdp/handler_a and xdp/handler_b: the type is given.
     kind = ["type", "xdp"] if fixture.name == "dispatch" else []
     pins = BPFFS / f"bpflisp_{uuid.uuid4().hex}"

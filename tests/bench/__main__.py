@@ -6,7 +6,7 @@ import platform
 import time
 
 from bpflisp import compile_file
-from simulator import load
+from simulator.loader import load
 from simulator.program import Object
 from tests.agreement.fixtures import all_fixtures
 from tests.bench import effort, runs
