@@ -1,7 +1,8 @@
-"""The back end's stages in order: legalise, select, allocate, emit."""
+"""The back end's stages in order: legalise, select, allocate, prove the allocation right, emit."""
 
 from __future__ import annotations
 
+from bpflisp.back.audit import audit, snapshot
 from bpflisp.back.emit import emit
 from bpflisp.back.legalise import legalise
 from bpflisp.back.loops import set_depths
@@ -25,7 +26,9 @@ def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code
     legalise(function, target)
     machine = select(function, target)
     set_depths(machine)
+    before = snapshot(machine)
     allocate(machine)
+    audit(before, machine)
     if opt:
         merge_tails(machine)
     return emit(machine, target, function.position)

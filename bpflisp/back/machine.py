@@ -39,6 +39,7 @@ class MInsn:
     """One instruction that is no jump.
 
     `slot`: the offset (of a memory access by r10) or the immediate (of `lea`) is relative to that stack slot.
+    `number` identifies it before and after allocation, for the audit; what allocation adds has 0.
     `reads`, `writes`: registers beyond those that the fields name (the arguments of a call, what an `asm` touches).
     """
 
@@ -55,6 +56,7 @@ class MInsn:
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
     raw: bool = False
+    number: int = 0
 
     @property
     def row(self) -> Row:

@@ -188,7 +188,7 @@ def _spill_in_block(
         made.add(temporary)
         if reads:
             body.append(
-                replace(maker, dst=temporary, position=insn.position)
+                replace(maker, dst=temporary, position=insn.position, number=0)
                 if maker
                 else MInsn(LOAD64, temporary, FRAME_POINTER, slot=slot, position=insn.position)
             )
