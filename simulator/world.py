@@ -15,6 +15,7 @@ from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
 from simulator.program import MapDef, Object, Program
+from simulator.timers import Timers
 
 BOOT_TO_START = 1_000_000_000_000
 """Nanoseconds since boot at which a world starts: not 0, which programs take for "never"."""
@@ -30,7 +31,7 @@ class Clock:
         self.now = now
         self.step = 0
         self._wall_offset = wall - now
-        self._watchers: list[Any] = []
+        self.timers: Timers | None = None
 
     @property
     def wall(self) -> int:
@@ -45,13 +46,14 @@ class Clock:
         return now
 
     def advance(self, ns: int = 0, *, us: float = 0, ms: float = 0, s: float = 0) -> None:
-        """Lets time pass. ValueError for a negative time: the clock is monotonic."""
+        """Lets time pass, and the timers run that it reaches. ValueError for a negative time: the clock is monotonic."""
         passed = ns + round(us * 1_000) + round(ms * 1_000_000) + round(s * 1_000_000_000)
         if passed < 0:
             raise ValueError(f"time does not run backwards: {passed} ns")
         until = self.now + passed
-        for watcher in self._watchers:
-            watcher(until)
+        while self.timers is not None and (due := self.timers.next_due(until)) is not None:
+            self.now = max(self.now, due)
+            self.timers.fire(self.now)
         self.now = until
 
 
@@ -65,6 +67,7 @@ class Task:
     gid: int = 0
     comm: str = "bpf-test"
     cgroup_id: int = 1
+    address: int = 0xFFFF_8880_0000_1000
 
 
 class Maps(Mapping[str, Map]):
@@ -120,6 +123,7 @@ class World:
         self.handles: dict[int, Map] = {}
         """Maps by the number that programs hold as their address."""
         self.clock = Clock()
+        self.timers = self.clock.timers = Timers(self.memory)
         self.task = Task()
         self.helpers = Mocks()
         self.random = Random(seed)

@@ -14,4 +14,4 @@ def trace_printk(machine: Machine, text: int, size: int, *arguments: int) -> int
     if isinstance(written, int):
         return written
     machine.world.printed.append(written.decode(errors="replace"))
-    return len(written) + 1
+    return len(written)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from simulator.maps.base import Map, MapError
@@ -15,10 +14,11 @@ __all__ = ["Map", "MapError", "make"]
 
 
 def make(definition: MapDef, memory: Memory, cpus: int) -> Map:
-    """A map as the definition asks for it, empty but for its `init`. MapError where the kernel would refuse it."""
-    from simulator.maps.registry import KINDS
+    """A map as the definition asks for it, empty but for its `init`. MapError where the kernel would refuse it.
 
-    kind = KINDS.get(definition.type)
-    if kind is None:
-        raise MapError(errno.EOPNOTSUPP, f"maps of type {definition.type!r} are not modelled ({definition.name})")
-    return kind(definition, memory, cpus)
+    Of a kind that is not modelled it can be named by programs, but not used.
+    """
+    from simulator.maps.registry import KINDS
+    from simulator.maps.unmodelled import Unmodelled
+
+    return KINDS.get(definition.type, Unmodelled)(definition, memory, cpus)

@@ -12,8 +12,8 @@ from simulator.memory import Memory, Region
 from simulator.program import MapDef
 
 _INDEX = struct.Struct("<I")
-_MAX_VALUE = (1 << 22) - 1
-"""Bytes that one value may have: KMALLOC_MAX_SIZE of x86-64, exclusive."""
+_MAX_VALUE = (1 << 31) - 1
+_MAX_PER_CPU_VALUE = 32 << 10
 
 
 class Array(Map):
@@ -41,7 +41,7 @@ class Array(Map):
         made = self.definition
         if not made.max_entries or made.key_size != 4 or not made.value_size or made.flags & ~self._flags:
             base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: key 4 bytes, value and entries not 0, known flags")
-        if made.value_size > _MAX_VALUE:
+        if round_up(made.value_size, 8) > (_MAX_PER_CPU_VALUE if self.per_cpu else _MAX_VALUE):
             base.fail(errno.E2BIG, f"{made.type} map {made.name!r}: values of {made.value_size} bytes are too large")
 
     def address_of(self, key: bytes, cpu: int) -> int:

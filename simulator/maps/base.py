@@ -78,6 +78,15 @@ class Map:
         """The address of the first value, for what refers to a map's value directly. 0: this kind has none."""
         return 0
 
+    def element_at(self, address: int) -> tuple[bytes, int]:
+        """The key of the element whose value an address is in, and the value's address. KeyError where none is."""
+        for key in list(self.keys()):
+            for cpu in range(self.cpus if self.per_cpu else 1):
+                start = self.address_of(key, cpu)
+                if start <= address < start + self.definition.value_size:
+                    return key, start
+        raise KeyError(f"{address:#x} is in no element of map {self.name!r}")
+
     # The user's side: what bpf(2) takes and gives.
 
     def lookup(self, key: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Final
 from simulator.maps.array import Array, PerCpuArray
 from simulator.maps.base import Map
 from simulator.maps.hash import Hash, LruHash, LruPerCpuHash, PerCpuHash
+from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
 from simulator.maps.ringbuf import RingBuffer
 
@@ -17,6 +18,7 @@ KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
         "hash": Hash,
         "array": Array,
         "prog_array": ProgArray,
+        "perf_event_array": PerfEventArray,
         "percpu_hash": PerCpuHash,
         "percpu_array": PerCpuArray,
         "lru_hash": LruHash,
