@@ -122,13 +122,14 @@ def _btf_lines() -> list[str]:
 
 
 @cache
+def _btf_ids() -> dict[tuple[str, str], int]:
+    named = (re.match(r"\[(\d+)\] (\w+) '(\w+)'", line) for line in _btf_lines())
+    return {(found[2], found[3]): int(found[1]) for found in reversed(list(filter(None, named)))}
+
+
 def btf_id(kind: str, name: str) -> int:
     """The id of a named type in the kernel's BTF; 0 where it has none."""
-    for line in _btf_lines():
-        found = re.match(rf"\[(\d+)\] {kind} '{re.escape(name)}'", line)
-        if found:
-            return int(found[1])
-    return 0
+    return _btf_ids().get((kind, name), 0)
 
 
 @cache
