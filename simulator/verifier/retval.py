@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.btf import BtfKind
-from simulator.verifier.attach import target_type
+from simulator.verifier.attach import struct_ops_member, target_type
 from simulator.verifier.loadattr import effective_attach_type
 from simulator.verifier.refusal import Unsupported
 
@@ -125,7 +125,10 @@ def _security(program: Program, profile: Profile, kernel_btf: Btf | None) -> Ret
 
 
 def returns_nothing(program: Program, kernel_btf: Btf) -> bool:
-    """Whether the hook that a program attaches to returns void: then r0 need not be set (but for cgroup hooks)."""
+    """Whether a program's hook or struct_ops member returns void: r0 need not be set then (but for cgroup hooks)."""
+    if program.type == "struct_ops":
+        member = struct_ops_member(program, kernel_btf)
+        return member is not None and kernel_btf.type(member[1]).target == 0
     type_id = target_type(program, kernel_btf)
     if type_id is None or kernel_btf.type(type_id).kind is not BtfKind.FUNC:
         return False
