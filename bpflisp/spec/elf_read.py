@@ -76,10 +76,14 @@ class ElfRelocation:
 
 
 class ElfImage:
-    """The parts of an ELF object for BPF, or for no machine in particular (as old compilers wrote it)."""
+    """The parts of an ELF object for BPF, or for no machine in particular (as old compilers wrote it).
 
-    def __init__(self, data: bytes) -> None:
+    With `foreign`, of any ELF file that is 64-bit and little-endian, such as a vmlinux.
+    """
+
+    def __init__(self, data: bytes, foreign: bool = False) -> None:
         self.data = data
+        self._foreign = foreign
         self.sections = self._read_sections()
 
     def section(self, name: str) -> ElfSection | None:
@@ -107,9 +111,9 @@ class ElfImage:
             raise ElfError(f"ELF byte order is {data[5]}: neither little nor big", 5)
         fields = elf.HEADER.unpack_from(data)
         kind, machine, at, entry_size, count, names = fields[1], fields[2], fields[6], *fields[11:14]
-        if kind != elf.TYPE_RELOCATABLE:
+        if kind != elf.TYPE_RELOCATABLE and not self._foreign:
             raise ElfError(f"ELF type is {kind}: not a relocatable object", 16)
-        if machine not in (elf.MACHINE_BPF, elf.MACHINE_NONE):
+        if machine not in (elf.MACHINE_BPF, elf.MACHINE_NONE) and not self._foreign:
             raise ElfError(f"ELF machine is {machine}: not BPF ({elf.MACHINE_BPF})", 18)
         if entry_size != elf.SECTION.size:
             raise ElfError(f"ELF section headers have {entry_size} bytes each: not {elf.SECTION.size}", 58)

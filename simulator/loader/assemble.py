@@ -106,14 +106,11 @@ class Assembler:
     def _target(self, function: Function, slot: int) -> Function | None:
         """The function that an instruction calls or takes the address of; None for any other instruction."""
         opcode, registers, _, imm = _INSN.unpack_from(function.code, slot * SLOT_SIZE)
-        is_call = opcode == _CALL and registers == CALL_SUBPROGRAM << 4
-        is_address = opcode == LD_IMM64_OPCODE and registers >> 4 == PSEUDO_FUNC
-        if not is_call and not is_address:
-            return None
         relocation = function.relocations.get(slot)
+        is_call = opcode == _CALL and registers == CALL_SUBPROGRAM << 4
+        if not is_call and not self._is_address(function, slot, registers >> 4, relocation):
+            return None
         if relocation is None:
-            if is_address:
-                raise self._error(function, slot, "the address of a function without a relocation")
             section, offset = function.section.index, function.offset + SLOT_SIZE * (slot + imm + 1)
         else:
             symbol = self.file.symbols[relocation.symbol]
@@ -129,14 +126,26 @@ class Assembler:
             )  # fmt: skip
         return found
 
+    def _is_address(self, function: Function, slot: int, source: int, relocation: ElfRelocation | None) -> bool:
+        """Whether an instruction loads the address of a function of this object: a relocation against code says so."""
+        if function.code[slot * SLOT_SIZE] != LD_IMM64_OPCODE:
+            return False
+        if relocation is None:
+            if source == PSEUDO_FUNC:
+                raise self._error(function, slot, "the address of a function without a relocation")
+            return False
+        return self.file.symbols[relocation.symbol].section in self.file.functions
+
     def _link_calls(self, made: Assembly, placed: Mapping[Function, int]) -> None:
         """Sets the distance of every call, now that every function has its place."""
         for function, start in placed.items():
             for slot in function.references:
                 target = self._target(function, slot)
                 if target is not None:
-                    distance = placed[target] - (start + slot) - 1
-                    struct.pack_into("<i", made.code, (start + slot) * SLOT_SIZE + 4, distance)
+                    at = (start + slot) * SLOT_SIZE
+                    if made.code[at] == LD_IMM64_OPCODE:
+                        made.code[at + 1] = made.code[at + 1] & 0x0F | PSEUDO_FUNC << 4
+                    struct.pack_into("<i", made.code, at + 4, placed[target] - (start + slot) - 1)
 
     def _exception_callbacks(self) -> dict[str, Function]:
         """Program -> the function that handles its exceptions, from declaration tags."""
@@ -169,7 +178,7 @@ class Assembler:
             elif opcode == _CALL:
                 if registers != CALL_SUBPROGRAM << 4:
                     raise self._error(function, slot, f"a call of {symbol.name!r} that is none of a function")
-            elif registers >> 4 != PSEUDO_FUNC:
+            elif symbol.section not in self.file.functions:
                 self._resolve_map(made, function, slot, start, relocation, imm)
 
     def _resolve_map(

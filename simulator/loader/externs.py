@@ -47,7 +47,10 @@ class Extern:
 
 @dataclass(frozen=True, slots=True)
 class Externs:
-    """The externs of an object by the index of their symbol; the .kconfig section's bytes and variable offsets."""
+    """The externs of an object by the index of their symbol; the .kconfig section's bytes and variable offsets.
+
+    They are in libbpf's order, configuration first: an absent function's call is numbered by it.
+    """
 
     by_symbol: Mapping[int, Extern]
     kconfig: bytes
@@ -78,13 +81,16 @@ def resolve_externs(
     try:
         declared = _collect(file)
         resolver = _Resolver(file, kconfig, ksyms, kernel)
-        by_symbol = {extern.symbol: resolver.ksym(extern) for extern in declared if extern.section == ".ksyms"}
-        configured = [extern for extern in declared if extern.section == ".kconfig"]
-        data, offsets = resolver.lay_out(configured)
+        configured = {extern.name: extern for extern in declared if extern.section == ".kconfig"}
+        data, offsets = resolver.lay_out(list(configured.values()))
+        by_symbol = {
+            configured[name].symbol: Extern(name, ExternKind.KCONFIG, offset) for name, offset in offsets.items()
+        }
+        for extern in sorted(declared, key=lambda extern: extern.name):
+            if extern.section == ".ksyms":
+                by_symbol[extern.symbol] = resolver.ksym(extern)
     except BtfError as error:
         raise file.error(f"an extern's type: {error}", ".BTF") from None
-    for extern in configured:
-        by_symbol[extern.symbol] = Extern(extern.name, ExternKind.KCONFIG, offsets[extern.name])
     return Externs(by_symbol, data, offsets)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from bpflisp.spec import programs
-from bpflisp.spec.btf import Btf, BtfError, BtfKind, read_btf
+from bpflisp.spec import elf, programs
+from bpflisp.spec.btf import Btf, BtfError, BtfKind
+from bpflisp.spec.elf_read import ElfError, ElfImage
 from bpflisp.spec.insn import SLOT_SIZE
 from simulator.loader.assemble import Assembler
 from simulator.loader.errors import LoadError
@@ -66,12 +67,18 @@ def _read(source: str | Path | bytes, name: str) -> tuple[bytes, str]:
 
 
 def _kernel(path: str, source: str | Path | bytes | Btf | None) -> Btf | None:
-    """The BTF of a kernel, raw, as /sys/kernel/btf has it."""
+    """The BTF of a kernel: raw, as /sys/kernel/btf has it, or in the .BTF section of an ELF file."""
     if source is None or isinstance(source, Btf):
         return source
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
-        return read_btf(source)
-    except BtfError as error:
+        if data.startswith(elf.MAGIC):
+            section = ElfImage(data, foreign=True).section(".BTF")
+            if section is None:
+                raise LoadError(path, "the kernel's BTF: the ELF file has no section .BTF")
+            data = section.data
+        return Btf(data)
+    except (BtfError, ElfError) as error:
         raise LoadError(path, f"the kernel's BTF: {error}", help="give a file like /sys/kernel/btf/vmlinux") from None
 
 
@@ -154,7 +161,7 @@ class _Programs:
             self.definitions,
             self.file.license,
             name=function.name,
-            section=function.section.name,
+            section=function.section.name.removeprefix("?"),
             attach_type=attach_type,
             attach_target=target,
             flags=section.flags,
