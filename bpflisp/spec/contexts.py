@@ -7,10 +7,12 @@ types come from the kernel's BTF (tracing, lsm, struct_ops, ext) is not here: `a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
+from typing import Final
 
+from bpflisp.spec import kernels
 from bpflisp.spec.tabledata import numbers, prefer, table
 
 _TRUSTED = "trusted_ptr_"
@@ -105,13 +107,43 @@ def _table(index: int, struct: str, size: int) -> AccessTable:
     return AccessTable(struct, size, MappingProxyType(reads), frozenset(_places(row["writes"])))
 
 
+FIELD_MIN_KERNEL: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
+    {
+        ("__sk_buff", "hwtstamp"): "5.16",
+        ("__sk_buff", "tstamp_type"): "5.18",
+        ("bpf_sock_ops", "skb_hwtstamp"): "6.2",
+        ("sk_reuseport_md", "sk"): "5.14",
+        ("sk_reuseport_md", "migrating_sk"): "5.14",
+        ("bpf_sk_lookup", "ingress_ifindex"): "5.17",
+    }
+)
+"""(structure, field) -> the first release that has it, for what came after 5.10. Which fields: by the BTF of 5.10.262,
+6.1.192 and 6.12.117, where the same are missing; the releases from the commits that added them."""
+
+
 @cache
-def access_table(prog_type: str, attach_type: str = "") -> AccessTable | None:
-    """The table of a program type; None where its context is typed by the kernel's BTF, or the type is unknown."""
+def access_table(prog_type: str, attach_type: str = "", kernel: str = "") -> AccessTable | None:
+    """The table of a program type; None where its context is typed by the kernel's BTF, or the type is unknown.
+
+    With a `kernel`, the fields that it lacks are left out.
+    """
     rows = [row for row in table("contexts")["kinds"] if row[0] == prog_type]
     wanted = prefer(prog_type, attach_type)
     chosen = next((row for row in rows if row[1] == wanted), rows[0] if rows else None)
-    return _table(chosen[4], chosen[2], chosen[3]) if chosen else None
+    found = _table(chosen[4], chosen[2], chosen[3]) if chosen else None
+    return found if found is None or not kernel else _older(found, kernels.profile(kernel))
+
+
+def _older(found: AccessTable, profile: kernels.Profile) -> AccessTable:
+    """The table without what lies in fields that this kernel does not have."""
+    named = (name for (of, name), least in FIELD_MIN_KERNEL.items() if of == found.struct and not profile.since(least))
+    missing = [field for name in named if (field := struct(found.struct).field(name))]
+    hidden = {byte for field in missing for byte in range(field.offset, field.offset + field.size)}
+    if not hidden:
+        return found
+    reads = {place: what for place, what in found.reads.items() if place[0] not in hidden}
+    writes = frozenset(place for place in found.writes if place[0] not in hidden)
+    return replace(found, reads=MappingProxyType(reads), writes=writes)
 
 
 def access(prog_type: str, attach_type: str, off: int, size: int, write: bool) -> Access | None:

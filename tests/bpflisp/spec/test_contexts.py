@@ -49,6 +49,29 @@ def test_every_other_type_has_one() -> None:
     assert missing == {"tracing", "lsm", "struct_ops", "ext", "lirc_mode2"}
 
 
+_TYPES = {
+    "__sk_buff": "sched_cls",
+    "bpf_sock_ops": "sock_ops",
+    "sk_reuseport_md": "sk_reuseport",
+    "bpf_sk_lookup": "sk_lookup",
+}
+
+
+@pytest.mark.parametrize(("struct", "name"), contexts.FIELD_MIN_KERNEL)
+def test_older_kernels_lack_fields(struct: str, name: str) -> None:
+    field = contexts.struct(struct).field(name)
+    assert field is not None
+    prog_type = {"__sk_buff": "sched_cls", "bpf_sock_ops": "sock_ops"}.get(
+        struct, struct.removesuffix("_md").removeprefix("bpf_")
+    )
+    for kernel in ("5.10", contexts.FIELD_MIN_KERNEL[struct, name], "6.18"):
+        table = contexts.access_table(prog_type, "", kernel)
+        assert table is not None
+        assert (table.access(field.offset, field.size, write=False) is not None) == (kernel != "5.10"), kernel
+        assert table.access(0, 4, write=False) or table.access(0, 8, write=False)
+    assert contexts.access_table(prog_type, "", "6.18") == contexts.access_table(prog_type)
+
+
 @pytest.mark.parametrize("name", contexts.struct_names())
 def test_structures_are_within_their_size(name: str) -> None:
     struct = contexts.struct(name)
