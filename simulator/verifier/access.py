@@ -70,9 +70,7 @@ def check_region(m: Machine, register: int, reg: Reg, off: int, size: int, limit
     """That every place that a pointer with a variable offset may reach lies inside a region of `limit` bytes."""
     num = reg.num
     if num.smin < 0 and (num.smin == S64_MIN or not -(1 << 31) <= off + num.smin < 1 << 31 or num.smin + off < 0):
-        m.fail(
-            f"R{register} min value is negative, either use unsigned index or do a if (index >=0) check."
-        )
+        m.fail(f"R{register} min value is negative, either use unsigned index or do a if (index >=0) check.")
     _check_inside(m, register, reg, num.smin + off, size, limit, zero_ok, "min value is")
     if num.umax >= MAX_VAR_OFFSET:
         m.fail(f"R{register} unbounded memory access, make sure to bounds check any such access")
@@ -206,7 +204,9 @@ def _packet(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bo
         m.frame.regs[value] = UNKNOWN_REG
 
 
-def _flow_keys(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int, signed: bool) -> None:
+def _flow_keys(
+    m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int, signed: bool
+) -> None:
     if size < 0 or off < 0 or off + size > m.flow_keys_size:
         m.fail(f"invalid access to flow keys off={off} size={size}")
     if not writes and value >= 0:
@@ -336,9 +336,7 @@ def _narrow(m: Machine, value: int, size: int, signed: bool) -> None:
         m.frame.regs[value] = Reg(r.SCALAR, reg.off, num, reg.id) if reg.id and keeps_id else scalar_reg(num)
 
 
-def check_helper_memory(
-    m: Machine, register: int, size: int, writes: bool, zero_ok: bool, raw: bool = False
-) -> bool:
+def check_helper_memory(m: Machine, register: int, size: int, writes: bool, zero_ok: bool, raw: bool = False) -> bool:
     """That a helper may read or write `size` bytes at the pointer in `register`.
 
     True where the memory is uninitialised stack that the helper fills: the caller marks it written.

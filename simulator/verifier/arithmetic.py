@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.spec.alu import signed
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import ALU32, Kind, Op
+from bpflisp.spec.isa import ALU32, Kind, Op, Row
 from simulator.verifier import regs as r
 from simulator.verifier import tnum
-from simulator.verifier.regs import ADD_CONST, Reg, const_reg, scalar_reg, type_name
+from simulator.verifier.regs import ADD_CONST, ADD_CONST32, ADD_CONST64, Reg, const_reg, scalar_reg, type_name
 from simulator.verifier.scalar import Scalar, checked, const, sync
 from simulator.verifier.stack import MAX_VAR_OFFSET, UNKNOWN_REG, give_id, width_of
 
@@ -193,7 +194,7 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
         return m.failing(problem, after=dst)
     memo = m.domain.alu_memo(row.op, row.width)
     imm = const_reg(insn.imm) if not row.reg else None
-    links = row.op is Op.ADD and row.width == 64
+    links = row.op in (Op.ADD, Op.SUB)
     forks = row.op in (Op.AND, Op.OR)
     known: dict[Scalar, Reg] = {}
     imm_num = const(insn.imm & M64)
@@ -208,7 +209,7 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
             result = known.get(num)
             if result is None:
                 result = known[num] = scalar_reg(memo[num, imm_num])
-            regs[dst] = _link(reg, result, insn.imm) if links and reg.id else result
+            regs[dst] = _link(row, reg, result, insn.imm) if links and reg.id else result
             return then
         _general(m, insn, idx, imm)
         return then
@@ -221,8 +222,9 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
             if forks and other.num.is_const and (num.smin == -1 or num.smin32 == -1):
                 num = _fork(m, idx, dst, num, other.num, row.op)
             result = scalar_reg(memo[num, other.num])
-            if links and reg.id and other.num.is_const and src != dst:
-                result = _link(reg, result, other.num.value)
+            addend = other.num.const if row.width == 64 else other.num.const32
+            if links and reg.id and addend is not None and src != dst:
+                result = _link(row, reg, result, addend)
             regs[dst] = result
             return then
         _general(m, insn, idx, None)
@@ -231,12 +233,24 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
     return with_constant if imm is not None else with_register
 
 
-def _link(reg: Reg, result: Reg, addend: int) -> Reg:
-    """A number plus a constant stays linked to what it came from, once, by a small positive constant."""
-    addend &= M64
-    if reg.id & ADD_CONST or addend > 0x7FFFFFFF:
+def _link(row: Row, reg: Reg, result: Reg, addend: int) -> Reg:
+    """A number plus or minus a constant of 32 bits stays linked to what it came from, once."""
+    if reg.id & ADD_CONST:
         return result
-    return Reg(r.SCALAR, addend, result.num, reg.id | ADD_CONST)
+    if row.width == 64:
+        addend = signed(addend, 64)
+        if not _fits_s32(addend):
+            return result
+    else:
+        if reg.num.umax > 0xFFFFFFFF:
+            return result
+        addend = signed(addend, 32)
+    if row.op is Op.SUB:
+        addend = -addend
+        if addend == 1 << 31:
+            return result
+    flag = ADD_CONST64 if row.width == 64 else ADD_CONST32
+    return Reg(r.SCALAR, addend, result.num, reg.id | flag)
 
 
 def _fork(m: Machine, idx: int, dst: int, num: Scalar, other: Scalar, op: Op) -> Scalar:
@@ -338,7 +352,7 @@ def _fits_s32(number: int) -> bool:
 
 
 def _synced(m: Machine, value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Scalar:
-    return checked(sync([value, mask, smin, smax, umin, umax, *_UNBOUNDED32], m.domain.rules))
+    return checked(sync((value, mask, smin, smax, umin, umax, *_UNBOUNDED32), m.domain.rules))
 
 
 def _same_sum(m: Machine, ptr: Reg) -> Scalar:
@@ -380,4 +394,3 @@ def _subtract(m: Machine, ptr: Reg, num: Scalar) -> Reg:
     if r.is_packet(ptr.type):
         return Reg(ptr.type, ptr.off, total, m.new_id(), ptr.ref, 0 if num.smin < 0 else ptr.data)
     return Reg(ptr.type, ptr.off, total, ptr.id, ptr.ref, ptr.data)
-

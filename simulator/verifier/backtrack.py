@@ -170,9 +170,7 @@ def _packet_load(idx: int, later: int, masks: Masks) -> None:
         masks.enter()
 
 
-_WITHOUT_LINKS = frozenset(
-    {Kind.CALL, Kind.EXIT, Kind.LOAD_IMM64, Kind.LOAD_PACKET}
-)
+_WITHOUT_LINKS = frozenset({Kind.CALL, Kind.EXIT, Kind.LOAD_IMM64, Kind.LOAD_PACKET})
 
 
 def _step_back(m: Machine, idx: int, later: int, step: Step | None, masks: Masks) -> None:
@@ -338,4 +336,3 @@ def mark_register(m: Machine, state: State, register: int) -> bool:
     masks = Masks(len(state.frames) - 1)
     masks.regs[masks.frame] = 1 << register
     return mark_precise(m, state, masks)
-

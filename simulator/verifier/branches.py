@@ -13,8 +13,8 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
-from simulator.verifier.regs import ADD_CONST, Reg, const_reg, scalar_reg
-from simulator.verifier.scalar import FLIPPED
+from simulator.verifier.regs import ADD_CONST, ADD_CONST32, Reg, const_reg, scalar_reg
+from simulator.verifier.scalar import FLIPPED, const
 from simulator.verifier.state import SPILL, Holds, Slot, State
 
 if TYPE_CHECKING:
@@ -198,9 +198,12 @@ def _sync(m: Machine, state: State, register: int, links: Linked) -> None:
             continue
         if number == len(state.frames) - 1 and is_reg and which == register:
             continue
+        if (reg.id ^ known.id) & ADD_CONST == ADD_CONST:
+            continue
         new = known
         if (reg.id | known.id) & ADD_CONST and reg.off != known.off:
-            num = m.domain.add_const(known.num, reg.off - known.off)
+            width = 32 if (reg.id | known.id) & ADD_CONST32 else 64
+            num = m.domain.alu(Op.ADD, width, known.num, const(reg.off - known.off))
             new = Reg(r.SCALAR, reg.off, num, reg.id)
         if is_reg:
             frame.regs[which] = new
@@ -260,9 +263,7 @@ def drop_ref(state: State, identity: int) -> bool:
             rest[at] = rest[-1]
             rest.pop()
             old = state.holds
-            state.holds = Holds(
-                tuple(rest), old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr
-            )
+            state.holds = Holds(tuple(rest), old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr)
             return True
     return False
 
@@ -327,4 +328,3 @@ def _find_good(state: State, pkt: Reg, open_end: bool) -> None:
         return reg
 
     state.replace_regs(change)
-

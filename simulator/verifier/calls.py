@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec.insn import Insn
 from simulator.verifier import prune
 from simulator.verifier import regs as r
-from simulator.verifier.retval import ReturnRange, outside_text
 from simulator.verifier.regs import NOTHING, ZERO, Reg, type_name
+from simulator.verifier.retval import ReturnRange, outside_text
 from simulator.verifier.stack import UNKNOWN_REG
 from simulator.verifier.state import MAIN_CALLSITE, Frame, State
 

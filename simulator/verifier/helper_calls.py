@@ -19,7 +19,7 @@ from simulator.verifier.maps import RDONLY_PROG, MapInfo
 from simulator.verifier.refusal import Unsupported
 from simulator.verifier.regs import NOTHING, ZERO, Reg, is_null, scalar_reg, type_name
 from simulator.verifier.stack import UNKNOWN_REG
-from simulator.verifier.state import Frame, Ref
+from simulator.verifier.state import Frame
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
@@ -29,7 +29,7 @@ MAX_ERRNO: Final = 4095
 
 _MEMORY: Final = (
     r.PTR_STACK, r.PTR_PACKET, r.PTR_PACKET_META, r.PTR_MAP_KEY, r.PTR_MAP_VALUE, r.PTR_MEM,
-    r.PTR_MEM | r.MEM_RINGBUF, r.PTR_BUF, r.PTR_BTF_ID | r.TRUSTED, r.PTR_CTX,
+    r.PTR_MEM | r.MEM_RINGBUF, r.PTR_BUF, r.PTR_BTF_ID | r.TRUSTED,
 )  # fmt: skip
 _SOCKS: Final = (r.PTR_SOCK_COMMON, r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_XDP_SOCK)
 
@@ -157,10 +157,27 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _check_map_kind(m, made, insn.imm)
     if made.name == "bpf_get_func_ip":
         m.check_get_func_ip(insn.imm)
+    if helper.name == "bpf_tail_call":
+        return _after_tail_call(m, idx)
     if helper.name in m.packet_changers:
         m.forget_packet()
     m.liveness.commit()
     return idx + 1
+
+
+def _after_tail_call(m: Machine, idx: int) -> int:
+    """In a subprogram, a tail call that succeeds is a return: looked at now, its failure later."""
+    if len(m.state.frames) == 1:
+        m.liveness.commit()
+        return idx + 1
+    if m.frame.in_callback:
+        m.fail("cannot tail call within callback")
+    m.scratched_regs |= 1
+    m.push_state(idx + 1, idx)
+    m.forget_packet()
+    m.frame.regs[0] = UNKNOWN_REG
+    m.liveness.commit()
+    return calls.leave(m, idx)
 
 
 def _check_place(m: Machine, made: Call, number: int) -> None:
@@ -281,9 +298,7 @@ def _check_release(m: Machine, made: Call, register: int, reg: Reg, kind: ArgTyp
 
 def _map_pointer(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int) -> None:
     if made.map is not None and (made.map[0] is not reg.data[0] or made.map[1] != reg.data[1]):
-        m.fail(
-            f"timer pointer in R1 map_uid={made.map[1]} doesn't match map pointer in R2 map_uid={reg.data[1]}"
-        )
+        m.fail(f"timer pointer in R1 map_uid={made.map[1]} doesn't match map pointer in R2 map_uid={reg.data[1]}")
     made.map = reg.data
 
 
@@ -527,9 +542,6 @@ def _special(m: Machine, made: Call, idx: int) -> None:
 
 def _tail_call(m: Machine, idx: int) -> None:
     calls.check_leaks(m, False, True, "tail_call")
-    if len(m.state.frames) > 1 and m.tail_call_returns:
-        # the called program's end is this function's end: a second way to go on
-        m.push_tail_call_exit(idx)
 
 
 def _loop(m: Machine, made: Call, idx: int) -> None:
@@ -592,9 +604,7 @@ def _integer(m: Machine, made: Call) -> Reg:
         signed_limit = limit - (1 << 64) if limit >> 63 else limit
         low = limit & 0xFFFFFFFF
         low_signed = low - (1 << 32) if low >> 31 else low
-        return scalar_reg(
-            m.domain.set_range(smin=-MAX_ERRNO, smax=signed_limit, smin32=-MAX_ERRNO, smax32=low_signed)
-        )
+        return scalar_reg(m.domain.set_range(smin=-MAX_ERRNO, smax=signed_limit, smin32=-MAX_ERRNO, smax32=low_signed))
     if made.name == "bpf_get_smp_processor_id":
         top = m.cpus - 1
         return scalar_reg(

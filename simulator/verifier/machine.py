@@ -89,7 +89,7 @@ class Machine:
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
         self.elides_null = layout.profile.has("array-constant-key-not-null")
-        self.clears_singular_ids = layout.profile.since("6.18")
+        self.clears_singular_ids = layout.profile.since("7.0")
         self.helpers = Helpers(self)
         self.objects = Objects()
         self.typed = Typed(kernel_btf)
@@ -108,14 +108,14 @@ class Machine:
         self.iter_next = [at in facts and facts[at].iter_next for at in range(size)]
         self.may_goto = [insn is not None and insn.row.kind is Kind.MAY_GOTO for insn in self.code]
         self.packet_changers = PACKET_CHANGERS
-        self.tail_call_returns = False
 
     def _note_program_facts(self) -> None:
         self.context_table = contexts.access_table(self.program.type, self.program.attach_type)
         self.context_is_plain_memory = self.program.type == "syscall"
         self.flow_keys_size = 56
         self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
-        self.returns_void = self.kernel_btf is not None and returns_nothing(self.program, self.kernel_btf)
+        hooked = self.program_type in ("lsm", "struct_ops") and self.kernel_btf is not None
+        self.returns_void = hooked and returns_nothing(self.program, self.kernel_btf)
 
     def _reset_counts(self) -> None:
         self.processed = self.jumps = self.total_states = self.peak_states = self.max_states = 0
@@ -347,9 +347,7 @@ class Machine:
 
     def mark_precise(self, register: int) -> None:
         """The number in a register decides: it has to be known precisely, with all that it came from."""
-        if self.frame.regs[register].type == r.SCALAR and self.state.parent is not None:
-            backtrack.mark_register(self, self.state, register)
-        elif self.log.level >= 2:
+        if (self.frame.regs[register].type == r.SCALAR and self.state.parent is not None) or self.log.level >= 2:
             backtrack.mark_register(self, self.state, register)
 
     def subprog_at(self, slot: int) -> Subprogram:
@@ -413,7 +411,7 @@ class Machine:
             return False
         base = reg.type & r.BASE_MASK
         if base == r.PTR_BTF_ID:
-            return bool(reg.type & (r.TRUSTED | r.MEM_ALLOC)) and not reg.type & r.UNTRUSTED or bool(reg.ref)
+            return (bool(reg.type & (r.TRUSTED | r.MEM_ALLOC)) and not reg.type & r.UNTRUSTED) or bool(reg.ref)
         if base == r.PTR_MEM:
             return not reg.type & r.UNTRUSTED
         return base in (
@@ -496,10 +494,6 @@ class Machine:
         from simulator.verifier.formats import problem
 
         return problem(text, arguments)
-
-    def push_tail_call_exit(self, idx: int) -> None:
-        """Leaves the way on which the tail call succeeded for later: there the function returns at once."""
-        self.unsupported("a tail call that returns from a subprogram")
 
     def insn_text(self, idx: int, insn: Insn) -> str:
         """An instruction as the log prints it."""

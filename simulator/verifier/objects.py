@@ -96,9 +96,7 @@ class Objects:
 
         state.replace_regs(change)
 
-    def timer(
-        self, m: Machine, register: int, reg: Reg, known: tuple[MapInfo, int] | None
-    ) -> tuple[MapInfo, int]:
+    def timer(self, m: Machine, register: int, reg: Reg, known: tuple[MapInfo, int] | None) -> tuple[MapInfo, int]:
         """The timer that a register points to; its map."""
         if reg.num.mask:
             m.fail(f"R{register} doesn't have constant offset. bpf_timer has to be at the constant offset")

@@ -18,7 +18,18 @@ from simulator.verifier.refusal import Refused
 from simulator.verifier.regs import ADD_CONST, NOTHING, Reg, scalar_reg
 from simulator.verifier.scalar import UNKNOWN, within
 from simulator.verifier.state import (
-    DYNPTR_BYTE, EMPTY, INVALID, IRQ_BYTE, ITER_BYTE, MISC, SPILL, ZEROED, Frame, Slot, State, is_spilled_scalar,
+    DYNPTR_BYTE,
+    EMPTY,
+    INVALID,
+    IRQ_BYTE,
+    ITER_BYTE,
+    MISC,
+    SPILL,
+    ZEROED,
+    Frame,
+    Slot,
+    State,
+    is_spilled_scalar,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -58,14 +69,15 @@ class IdMap:
         return True
 
     def match_scalar(self, old: int, new: int) -> bool:
-        """The same for numbers: one without an identity has one of its own."""
+        """The same for numbers: an old one without identity asks for nothing, a new one without has one of its own."""
         if not old:
-            self._next += 1
-            old = self._next
+            return True
         if not new:
             self._next += 1
             new = self._next
-        return self.match(old, new)
+        if not self.match(old, new):
+            return False
+        return not old & ADD_CONST or self.match(old & ~ADD_CONST, new & ~ADD_CONST)
 
 
 def _exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
@@ -73,7 +85,7 @@ def _exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
 
 
 def _scalar_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
-    if (old.id ^ cur.id) & ADD_CONST:
+    if old.id and (old.id ^ cur.id) & ADD_CONST:
         return False
     if old.id & ADD_CONST and old.off != cur.off:
         return False
@@ -159,9 +171,7 @@ def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, 
             ours, theirs = _as_number(m, old), _as_number(m, cur)
             if ours is not None and theirs is not None:
                 needed = precise if ours[1] else 0
-                if not reg_safe(ours[0], theirs[0], ids, exact, needed):
-                    return False
-                return True
+                return reg_safe(ours[0], theirs[0], ids, exact, needed)
         if kind == MISC and cur.types[byte] == ZEROED:
             byte += 1
             continue
@@ -345,7 +355,7 @@ def _looks_alike(old: State, cur: State) -> bool:
     if len(old.frames) != len(cur.frames):
         return False
     return all(
-        a is b or a.same_but_ids(b) and a.id == b.id and a.ref == b.ref
+        a is b or (a.same_but_ids(b) and a.id == b.id and a.ref == b.ref)
         for a, b in zip(old.frame.regs, cur.frame.regs, strict=True)
     )
 
@@ -380,7 +390,13 @@ def _clean(m: Machine, state: State) -> None:
 
 def _clean_final(m: Machine, states: list[State], cur: State) -> None:
     for state in states:
-        if state.branches or state.cleaned or not _same_calls(state, cur) or _incomplete(m, state):
+        if (
+            state.idx != cur.idx
+            or state.branches
+            or state.cleaned
+            or not _same_calls(state, cur)
+            or _incomplete(m, state)
+        ):
             continue
         _clean(m, state)
 
@@ -427,7 +443,7 @@ def _endless(m: Machine, idx: int, old: State, cur: State) -> Refused:
 
 
 def _loop_hit(m: Machine, idx: int, old: State, cur: State) -> bool | None:
-    """At an open checkpoint of this path: True, the loop converges; False, go on; None, look for an endless loop too."""
+    """At an open checkpoint of this path: True, the loop converges; False, go on; None, it may be an endless loop."""
     if old.frame.in_async_callback and old.frame.async_entry != cur.frame.async_entry:
         return False
     if m.iter_next[idx]:
@@ -449,13 +465,21 @@ def _is_endless(m: Machine, old: State, cur: State) -> bool:
     )
 
 
+def bucket(m: Machine, idx: int, state: State) -> int:
+    """Where the kernel keeps checkpoints like this one: by instruction and call site, in a table as long as the program.
+
+    Which states share a bucket decides which are counted and which hold back new checkpoints, so it is repeated here.
+    """
+    return ((idx ^ state.frames[-1].callsite) & 0xFFFFFFFF) % len(m.code)
+
+
 def is_visited(m: Machine, idx: int) -> bool:
     """Whether the current state need not be looked at further; makes it a checkpoint where that may help others."""
     cur = m.state
     forced = m.test_state_freq or m.layout.force_checkpoint[idx] or len(cur.history) > 40
     jumps, insns = m.jumps - m.jumps_at_checkpoint, m.processed - m.processed_at_checkpoint
     add = forced or (jumps >= 2 and insns >= 8)
-    states = m.explored.get(idx)
+    states = m.explored.get(bucket(m, idx, cur))
     if states:
         _clean_final(m, states, cur)
         add_or_hit = _compare(m, idx, states, cur, forced, add, jumps, insns)
@@ -475,6 +499,8 @@ def _compare(
     m.seen_states = 0
     for old in list(reversed(states)):
         m.seen_states += 1
+        if old.idx != idx:
+            continue
         hit = in_loop = False
         if old.branches:
             verdict = _loop_hit(m, idx, old, cur)
@@ -508,7 +534,8 @@ def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
     if not in_loop:
         return
     chain = _chain(m, old)
-    assert chain is not None
+    if chain is None:
+        return  # a callback outside of any loop: the call that runs it is no loop of its own
     if m.log.level >= 2:
         m.log.write(f"SCC backedge {_chain_text(chain)}\n")
     closing = cur.copy()
@@ -533,14 +560,14 @@ def _add_checkpoint(m: Machine, idx: int, cur: State) -> None:
     cur.first = idx
     cur.depth = new.depth + 1
     cur.history = []
-    m.explored.setdefault(idx, []).append(new)
+    m.explored.setdefault(bucket(m, idx, cur), []).append(new)
     m.note_states()
 
 
 def find_previous(m: Machine, cur: State, idx: int) -> State | None:
     """The last open checkpoint at `idx` of this path, whose calls are the same."""
-    for state in reversed(m.explored.get(idx, ())):
-        if state.branches and _same_calls(state, cur) and state.depth < cur.depth:
+    for state in reversed(m.explored.get(bucket(m, idx, cur), ())):
+        if state.idx == idx and state.branches and _same_calls(state, cur) and state.depth < cur.depth:
             return state
     return None
 

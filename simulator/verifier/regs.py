@@ -41,8 +41,10 @@ MEM_WRITE: Final = 1 << 26
 DYNPTR_SKB_META: Final = 1 << 27
 DYNPTR_FLAGS: Final = DYNPTR_LOCAL | DYNPTR_RINGBUF | DYNPTR_SKB | DYNPTR_XDP | DYNPTR_SKB_META
 
-ADD_CONST: Final = 1 << 31
-"""Set in a scalar's id: it is the value of that id plus the constant `off`."""
+ADD_CONST64: Final = 1 << 31
+ADD_CONST32: Final = 1 << 30
+ADD_CONST: Final = ADD_CONST64 | ADD_CONST32
+"""One is set in a scalar's id: it is the value of that id plus the constant `off`, added in 64 or in 32 bits."""
 
 # What a packet pointer's range says when it is known to stand at or past the packet's end.
 AT_PKT_END, BEYOND_PKT_END = -1, -2
@@ -96,9 +98,7 @@ class Reg:
 
     def same_but_ids(self, other: Reg) -> bool:
         """Whether everything but the identity and the reference is equal."""
-        return (
-            self.type == other.type and self.off == other.off and self.num is other.num and self.data == other.data
-        )
+        return self.type == other.type and self.off == other.off and self.num is other.num and self.data == other.data
 
 
 NOTHING: Final = Reg(NOT_INIT, 0, ZERO)

@@ -48,9 +48,7 @@ def _early_log(refusal: Refused) -> str:
     return "".join(line + "\n" for line in refusal.log) + _EMPTY_STATISTICS
 
 
-_EMPTY_STATISTICS = (
-    "processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n"
-)
+_EMPTY_STATISTICS = "processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n"
 
 
 def _statistics(machine: Machine) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bpflisp.spec.contexts import Field, Struct, struct
 
-_STRUCTS = {"sock": "bpf_sock", "sock_common": "bpf_sock", "tcp_sock": "bpf_tcp_sock", "xdp_sock": "bpf_xdp_sock"}
+_STRUCTS = {"sock": "bpf_sock", "sock_common": "bpf_sock", "tcp_sock": "bpf_tcp_sock"}
 _NARROW = frozenset(
     {"state", "family", "type", "protocol", "src_port", "rx_queue_mapping", "src_ip4", "src_ip6", "dst_ip4", "dst_ip6"}
 )
@@ -42,6 +42,8 @@ def _sock_reads(layout: Struct, common: bool) -> set[tuple[int, int]]:
 
 def reads(name: str) -> frozenset[tuple[int, int]]:
     """The (offset, size) pairs that may be read of a "sock", "sock_common", "tcp_sock" or "xdp_sock"."""
+    if name == "xdp_sock":
+        return frozenset({(0, 4)})  # queue_id is all that struct bpf_xdp_sock has
     layout = struct(_STRUCTS[name])
     if name in ("sock", "sock_common"):
         return frozenset(_sock_reads(layout, name == "sock_common"))

@@ -10,11 +10,27 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec.isa import Kind
 from simulator.verifier.backtrack import Masks, mark_precise
 from simulator.verifier.regs import (
-    ADD_CONST, PTR_STACK, SCALAR, Reg, const_reg, is_null, is_spillable, scalar_reg,
+    ADD_CONST,
+    PTR_STACK,
+    SCALAR,
+    Reg,
+    const_reg,
+    is_null,
+    is_spillable,
+    number_text,
+    scalar_reg,
 )  # fmt: skip
 from simulator.verifier.scalar import UNKNOWN
 from simulator.verifier.state import (
-    DYNPTR_BYTE, INVALID, MISC, SPILL, ZEROED, Frame, Slot, is_spilled_scalar, plain_slot,
+    DYNPTR_BYTE,
+    INVALID,
+    MISC,
+    SPILL,
+    ZEROED,
+    Frame,
+    Slot,
+    is_spilled_scalar,
+    plain_slot,
 )  # fmt: skip
 from simulator.verifier.tnum import text as tnum_text
 
@@ -28,6 +44,8 @@ UNKNOWN_REG: Final = scalar_reg(UNKNOWN)
 
 def num_text(reg: Reg) -> str:
     """The variable part of a pointer as messages print it."""
+    if reg.num.is_const:
+        return str(reg.num.value) if reg.num.value <= 0xFFFF else number_text(reg.num.smin)
     return tnum_text((reg.num.value, reg.num.mask))
 
 
@@ -262,9 +280,7 @@ def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool) -
     if start < lowest or start > -1 or end > 0 or size < 0:
         if ptr.num.mask == 0:
             m.fail(f"invalid{extra} stack R{register} off={off} size={size}")
-        m.fail(
-            f"invalid variable-offset{extra} stack R{register} var_off={num_text(ptr)} off={off} size={size}"
-        )
+        m.fail(f"invalid variable-offset{extra} stack R{register} var_off={num_text(ptr)} off={off} size={size}")
     needed = (-start + 7) // 8
     frame.grow(needed)
     m.note_stack_depth(frame, needed * 8)
@@ -308,9 +324,7 @@ def check_initialized(
         elif ptr.num.mask == 0:
             m.fail(f"invalid read from stack R{register} off {start}+{at - start} size {size}")
         else:
-            m.fail(
-                f"invalid read from stack R{register} var_off {num_text(ptr)}+{at - start} size {size}"
-            )
+            m.fail(f"invalid read from stack R{register} var_off {num_text(ptr)}+{at - start} size {size}")
         m.liveness.read(frame.number, m.idx, 1 << spi)
     return False
 
@@ -345,4 +359,3 @@ def constant_at(m: Machine, ptr: Reg, size: int) -> int | None:
     masks.slots[frame.number] |= 1 << spi
     mark_precise(m, m.state, masks)
     return slot.reg.num.value
-

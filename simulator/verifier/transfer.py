@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import (
-    ALU32, ALU64, CALL_HELPER, CALL_KFUNC, CALL_SUBPROGRAM, JMP, JMP32, LD, LDX, ST, STX, Kind, Op,
+    ALU32,
+    ALU64,
+    CALL_HELPER,
+    CALL_KFUNC,
+    CALL_SUBPROGRAM,
+    JMP,
+    JMP32,
+    LD,
+    LDX,
+    ST,
+    STX,
+    Kind,
+    Op,
 )  # fmt: skip
 from simulator.verifier import access, arithmetic, branches, calls, helper_calls, prune
 from simulator.verifier import regs as r
@@ -198,7 +210,9 @@ def _jump(m: Machine, idx: int, insn: Insn, kind: Kind) -> Run:
     if kind is Kind.MAY_GOTO:
         return _may_goto(m, idx, insn)
     opcode = insn.opcode & 0xF0
-    return m.failing(f"unknown opcode {insn.opcode:02x}" if opcode > 0xE0 else f"invalid BPF_JMP/JMP32 opcode {opcode:x}")
+    return m.failing(
+        f"unknown opcode {insn.opcode:02x}" if opcode > 0xE0 else f"invalid BPF_JMP/JMP32 opcode {opcode:x}"
+    )
 
 
 def _jump_problem(insn: Insn) -> str:
@@ -260,6 +274,8 @@ def _load_imm64(m: Machine, idx: int, insn: Insn) -> Run:
     value = const_reg(insn.imm64) if insn.src == 0 else None
 
     def step() -> int:
+        if insn.off:
+            m.fail("BPF_LD_IMM64 uses reserved fields")
         if dst > 10:
             m.fail(f"R{dst} is invalid")
         m.writable(dst)
