@@ -74,8 +74,6 @@ def _round(
             continue
         if step.run(function):
             changed = True
-            if step.name == "threading":
-                drop_unreachable(function)
             if check:
                 validate(function)
             if after:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bpflisp.ir import ssa
 from bpflisp.ir.dataflow import immediate_dominators
 from bpflisp.ir.ssa import Block, Branch, Const, Edge, Function, Leaf, Value, incoming_edges
+from bpflisp.opt.cfg import drop_unreachable
 from bpflisp.opt.comparisons import INVERSE
 from bpflisp.spec.alu import compare, signed
 from bpflisp.spec.isa import Op
@@ -26,7 +27,9 @@ def thread_jumps(function: Function) -> bool:
             known = [*facts.get(block, ()), *_own_condition(block, number)]
             if _thread(block, edge, known, function):
                 changed = True
-    return changed | _fold_decided(function, facts)
+    changed |= _fold_decided(function, facts)
+    drop_unreachable(function)
+    return changed
 
 
 def _own_condition(block: Block, number: int) -> list[Test]:
