@@ -22,6 +22,7 @@ from bpflisp.front.lower import lower
 from bpflisp.front.types import to_btf
 from bpflisp.front.unit import MapDecl, ProgramDecl, Unit, read_unit
 from bpflisp.ir.ssa import Function, Position
+from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf
 from bpflisp.spec import contexts
 
@@ -77,6 +78,7 @@ def _compile(source: Source, found: Diagnostics, mcpu: str, opt: int) -> Compile
 def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: int) -> Code | None:
     """Machine code; what the target cannot hold is an error at its place in the source."""
     try:
+        optimise(function, opt)
         return compile_function(function, mcpu, opt)
     except BackError as problem:
         found.add(error("target-limit", str(problem), _span(unit, problem.position), where=function.name))
