@@ -37,6 +37,9 @@ HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KERNEL = "6.18"
 SECONDS = 60.0
 
+STATISTICS = 4
+"""The log level that has the refusal and the counts without the states, which are long for long programs."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 where all agree, 1 where some do not, 2 where the kernel cannot be asked."""
@@ -87,11 +90,11 @@ def compared(program: Draft, code: Code | None = None) -> dict[str, Any] | None:
     """The same of a draft, or of other code in its place."""
     ready = program.program(code)
     try:
-        answer = oracle.ask(ready)
+        answer = oracle.ask(ready, log_level=STATISTICS)
     except oracle.CannotAskError:
         return None
     started = time.process_time()
-    verdict = verify(ready, kernel=KERNEL, kernel_btf=_host_btf())
+    verdict = verify(ready, kernel=KERNEL, kernel_btf=_host_btf(), log_level=0)
     return {
         "verdict": "accept" if answer.accepted else "reject",
         "message": answer.message,

@@ -65,7 +65,7 @@ class Parts:
 
 
 class Writer:
-    """One function being written: `depth` counts the conditions and loops that it is inside of, `loops` all its loops."""
+    """One function being written. `depth` counts the conditions and loops around it, `loops` all loops so far."""
 
     def __init__(self, parts: Parts, registers: dict[int, Value]) -> None:
         self.parts = parts
