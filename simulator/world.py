@@ -46,7 +46,7 @@ class Clock:
         return now
 
     def advance(self, ns: int = 0, *, us: float = 0, ms: float = 0, s: float = 0) -> None:
-        """Lets time pass, and the timers run that it reaches. ValueError for a negative time: the clock is monotonic."""
+        """Lets time pass, and the timers run that it reaches. ValueError for a negative time."""
         passed = ns + round(us * 1_000) + round(ms * 1_000_000) + round(s * 1_000_000_000)
         if passed < 0:
             raise ValueError(f"time does not run backwards: {passed} ns")

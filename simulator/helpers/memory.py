@@ -19,7 +19,7 @@ def _copy(machine: Machine, source: HostMemory, to: int, size: int, address: int
 
 
 def _copy_string(machine: Machine, source: HostMemory, to: int, size: int, address: int) -> int:
-    """Copies up to and with the closing zero, cut to `size`: its length with the zero; EFAULT and zeros if it cannot."""
+    """Copies a string with its closing zero, cut to `size`: its length with the zero; EFAULT where it cannot."""
     size &= M32
     if not size:
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from simulator.maps import values
 from simulator.maps.base import Map, round_up
 
 
@@ -44,10 +45,16 @@ def from_value(of: Map, value: bytes) -> Any:
 
 def encode(of: Map, value: Any, type_id: int, size: int, what: str) -> bytes:
     """`value` as `size` bytes. TypeError or ValueError says what does not fit."""
-    if isinstance(value, bytes | bytearray):
-        if len(value) != size:
-            raise ValueError(f"map {of.name}: a {what} has {size} bytes, not {len(value)}")
+    if isinstance(value, bytes | bytearray) and len(value) == size:
         return bytes(value)
+    btf = of.definition.btf
+    if btf is not None and type_id:
+        try:
+            return values.encode(btf, type_id, value, size)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"the {what} of map {of.name}: {error}") from None
+    if isinstance(value, bytes | bytearray):
+        raise ValueError(f"map {of.name}: a {what} has {size} bytes, not {len(value)}")
     if isinstance(value, int):
         return _integer(of, int(value), size, what)
     if isinstance(value, str) and size in (4, 16):
@@ -59,6 +66,9 @@ def encode(of: Map, value: Any, type_id: int, size: int, what: str) -> bytes:
 
 def decode(of: Map, data: bytes, type_id: int) -> Any:
     """What the bytes mean: an int for up to eight bytes without BTF, else bytes."""
+    btf = of.definition.btf
+    if btf is not None and type_id:
+        return values.decode(btf, type_id, data)
     if len(data) in (1, 2, 4, 8):
         return int.from_bytes(data, "little")
     return data

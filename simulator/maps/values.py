@@ -1,0 +1,182 @@
+"""Bytes as Python values by their BTF type, and back: int, bool, float, str, bytes, list, and Record for a struct."""
+
+from __future__ import annotations
+
+import struct as packing
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from bpflisp.spec.btf import Btf, BtfKind, BtfMember
+
+_FLOATS = {4: "<f", 8: "<d"}
+
+
+class Record(Mapping[str, Any]):
+    """A struct's value: its fields as attributes or items. It is a copy: assign a whole value to change the map.
+
+    Equal to a mapping that has the same fields.
+    """
+
+    __slots__ = ("_fields", "_name")
+
+    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_fields", MappingProxyType(dict(fields)))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._fields[name]
+        except KeyError:
+            known = ", ".join(self._fields)
+            raise AttributeError(f"{self._name or 'the struct'} has no field {name!r}; it has {known}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a record is a copy: assign a whole value to the map, with another {name!r}")
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Record):
+            return dict(self._fields) == dict(other._fields)
+        return isinstance(other, Mapping) and dict(self._fields) == dict(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._fields))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self._fields.items())
+        return f"{self._name or 'struct'}({inside})"
+
+
+def decode(btf: Btf, type_id: int, data: bytes) -> Any:
+    """What bytes of a type mean. A type that BTF cannot tell (a forward declaration, void) stays bytes."""
+    type_id = btf.resolve(type_id)
+    found = btf.type(type_id)
+    match found.kind:
+        case BtfKind.INT:
+            number = int.from_bytes(data, "little", signed=btf.integer(type_id).signed)
+            return number
+        case BtfKind.ENUM | BtfKind.ENUM64:
+            return int.from_bytes(data, "little", signed=found.flag)
+        case BtfKind.PTR:
+            return int.from_bytes(data, "little")
+        case BtfKind.FLOAT if len(data) in _FLOATS:
+            return packing.unpack(_FLOATS[len(data)], data)[0]
+        case BtfKind.STRUCT | BtfKind.UNION:
+            return Record(found.name, {member.name: _member(btf, member, data) for member in _named(btf, type_id)})
+        case BtfKind.ARRAY:
+            return _decode_array(btf, type_id, data)
+        case _:
+            return data
+
+
+def _named(btf: Btf, type_id: int, offset: int = 0) -> Iterator[BtfMember]:
+    """The members with names; of unnamed structs and unions inside theirs."""
+    for member in btf.members(type_id):
+        moved = BtfMember(member.name, member.type, member.bit_offset + offset, member.bits)
+        if member.name:
+            yield moved
+        elif btf.type(btf.resolve(member.type)).kind in (BtfKind.STRUCT, BtfKind.UNION):
+            yield from _named(btf, btf.resolve(member.type), moved.bit_offset)
+
+
+def _member(btf: Btf, member: BtfMember, data: bytes) -> Any:
+    if member.bits:
+        whole = int.from_bytes(data, "little") >> member.bit_offset
+        return whole & ((1 << member.bits) - 1)
+    start = member.bit_offset // 8
+    return decode(btf, member.type, data[start : start + btf.size_of(member.type)])
+
+
+def _decode_array(btf: Btf, type_id: int, data: bytes) -> Any:
+    array = btf.array(type_id)
+    element = btf.resolve(array.element)
+    size = btf.size_of(element)
+    if size == 1 and btf.type(element).kind is BtfKind.INT:
+        return data
+    return [decode(btf, element, data[at : at + size]) for at in range(0, size * array.count, size)]
+
+
+def encode(btf: Btf, type_id: int, value: Any, size: int) -> bytes:
+    """A value as the bytes of a type. TypeError or ValueError says what does not fit."""
+    type_id = btf.resolve(type_id)
+    kind = btf.type(type_id).kind
+    if isinstance(value, bytes | bytearray):
+        if len(value) > size or (len(value) < size and kind is not BtfKind.ARRAY):
+            raise ValueError(f"{size} bytes are wanted, not {len(value)}")
+        return bytes(value).ljust(size, b"\0")
+    if isinstance(value, float) and kind is BtfKind.FLOAT:
+        return packing.pack(_FLOATS[size], value)
+    if isinstance(value, int):
+        return _encode_number(btf, type_id, int(value), size)
+    if isinstance(value, Mapping) and kind in (BtfKind.STRUCT, BtfKind.UNION):
+        return _encode_struct(btf, type_id, value, size)
+    if isinstance(value, str):
+        return _encode_text(value, size, kind)
+    if isinstance(value, Sequence) and kind is BtfKind.ARRAY:
+        return _encode_array(btf, type_id, value, size)
+    raise TypeError(f"{value!r} is no value of type {btf.type(type_id).name or kind.name.lower()}")
+
+
+def _encode_number(btf: Btf, type_id: int, value: int, size: int) -> bytes:
+    found = btf.type(type_id)
+    if found.kind in (BtfKind.STRUCT, BtfKind.UNION):
+        members = btf.members(type_id)
+        if len(members) != 1:
+            raise TypeError(f"{found.name or 'a struct'} has {len(members)} fields: give a mapping, not {value}")
+        return encode(btf, members[0].type, value, btf.size_of(members[0].type)).ljust(size, b"\0")
+    try:
+        return value.to_bytes(size, "little", signed=value < 0)
+    except OverflowError:
+        raise ValueError(f"{value} does not fit in {size} bytes") from None
+
+
+def _encode_struct(btf: Btf, type_id: int, value: Mapping[str, Any], size: int) -> bytes:
+    data = bytearray(size)
+    members = {member.name: member for member in _named(btf, type_id)}
+    for name, field in value.items():
+        if name not in members:
+            raise ValueError(f"{btf.type(type_id).name} has no field {name!r}; it has {', '.join(members)}")
+        member = members[name]
+        if member.bits:
+            whole = int.from_bytes(data, "little") | (int(field) & ((1 << member.bits) - 1)) << member.bit_offset
+            data[:] = whole.to_bytes(size, "little")
+            continue
+        start, length = member.bit_offset // 8, btf.size_of(member.type)
+        data[start : start + length] = encode(btf, member.type, field, length)
+    return bytes(data)
+
+
+def _encode_text(value: str, size: int, kind: BtfKind) -> bytes:
+    """Text for a char array; an address, in network order, for what has an address's size."""
+    if size in (4, 16):
+        import ipaddress
+
+        try:
+            packed = ipaddress.ip_address(value).packed
+        except ValueError:
+            packed = b""
+        if len(packed) == size:
+            return packed
+    data = value.encode()
+    if kind is not BtfKind.ARRAY or len(data) > size:
+        raise ValueError(f"{value!r} does not fit in {size} bytes")
+    return data.ljust(size, b"\0")
+
+
+def _encode_array(btf: Btf, type_id: int, value: Sequence[Any], size: int) -> bytes:
+    array = btf.array(type_id)
+    if len(value) != array.count:
+        raise ValueError(f"{array.count} elements are wanted, not {len(value)}")
+    length = btf.size_of(array.element)
+    return b"".join(encode(btf, array.element, element, length) for element in value)
