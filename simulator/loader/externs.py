@@ -24,6 +24,7 @@ DEFAULTS: Final[Mapping[str, KconfigValue]] = MappingProxyType(
 )
 """What libbpf itself makes up, as it is on kernel 6.18.44 for x86-64. Whoever loads may say otherwise."""
 
+_LARGEST_KCONFIG = 4096
 _TRISTATE = MappingProxyType({"n": 0, "y": 1, "m": 2, False: 0, True: 1})
 
 
@@ -176,8 +177,8 @@ class _Resolver:
         placed.sort(key=lambda entry: (-entry[0], entry[1], entry[2].name))
         data, offsets = bytearray(), {}
         for alignment, size, extern in placed:
-            if size > 4096:
-                raise self.file.error(f"kconfig extern {extern.name!r} has {size} bytes", help="use fewer")
+            if not 0 < size <= _LARGEST_KCONFIG:
+                raise self.file.error(f"kconfig extern {extern.name!r} has {size} bytes: 1 to {_LARGEST_KCONFIG}")
             data += bytes(-len(data) % alignment)
             offsets[extern.name] = len(data)
             data += self._configured(extern, size)

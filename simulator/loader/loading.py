@@ -46,13 +46,23 @@ def load(
     data, path = _read(source, name)
     file = ObjectFile(data, path, Path(path).name.split(".")[0])
     kernel = _kernel(path, kernel_btf)
+    try:
+        return _load_parts(file, kconfig, ksyms, kernel, type)
+    except BtfError as error:
+        # The parts say more where they can; this is what lazy reading finds late.
+        raise file.error(str(error), ".BTF") from None
+
+
+def _load_parts(
+    file: ObjectFile, kconfig: Mapping[str, KconfigValue], ksyms: Mapping[str, int], kernel: Btf | None, type: str
+) -> Object:
     externs = resolve_externs(file, kconfig, ksyms, kernel)
     btf = kernel_ready(file, externs.offsets)
     kconfig_map = data_map(file, btf, ".kconfig", externs.kconfig, True) if externs.kconfig else None
     notes = _apply_core(file, kernel)
     maps = load_maps(file, btf, kconfig_map)
     loaded = _Programs(file, btf, maps, externs, kernel, type).load()
-    return Object(path, loaded, {definition.name: definition for definition in maps.maps}, btf, notes)
+    return Object(file.path, loaded, {definition.name: definition for definition in maps.maps}, btf, notes)
 
 
 def _read(source: str | Path | bytes, name: str) -> tuple[bytes, str]:
