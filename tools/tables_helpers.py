@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bpflisp.spec.tabledata import numbers
 from tools.facts import PROBED_KERNEL, answer, fact, prog_type_name, ranges
 
 # What the kernel's lists of BTF ids stand for: the symbol in its sources -> the structure's name.
@@ -183,9 +184,22 @@ def helper_sets(shared: Path) -> dict[str, Any]:
         unknown = {row["first_unknown_id"] for row in kernel["prog_types"].values() if "first_unknown_id" in row}
         sets[version] = {"first_unknown": unknown.pop(), "rows": rows}
     sets[PROBED_KERNEL] = _probed_set(sets["6.18.15"])
+    for kernel in sets.values():
+        kernel["rows"] += [_release_row(row) for row in kernel["rows"] if row[0] == "struct_ops"]
     return {
         version: sets[version] for version in sorted(sets, key=lambda name: [int(part) for part in name.split(".")])
     }
+
+
+def _release_row(row: list[Any]) -> list[Any]:
+    """The row of `release` of tcp_congestion_ops, its member 17: it may not call bpf_setsockopt and bpf_getsockopt.
+
+    Asked of 6.18.44, member by member. The attach type of a struct_ops program is a member's number, which reads as
+    the attach type of that number.
+    """
+    prog_type, _, sleepable, helpers, gpl = row
+    without = frozenset({49, 57})
+    return [prog_type, "flow_dissector", sleepable, ranges(numbers(helpers) - without), ranges(numbers(gpl) - without)]
 
 
 def _set_row(row: dict[str, Any], attach_names: dict[int, str]) -> list[Any]:

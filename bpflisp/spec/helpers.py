@@ -6,7 +6,7 @@ that of 6.12.117, with what 6.18.44 answered differently. Reading is lazy: nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -251,7 +251,7 @@ def _sets(version: str) -> dict[str, list[_Set]]:
 def _set(version: str, prog_type: str, attach_type: str, sleepable: bool) -> _Set | None:
     rows = _sets(version).get(prog_type, [])
     wanted = prefer(prog_type, attach_type)
-    alike = _alike(prog_type, wanted, {row.attach_type for row in rows})
+    alike = _alike(prog_type, wanted, {row.attach_type: len(row.helpers) for row in rows})
     order = sorted(
         rows,
         key=lambda row: (row.attach_type != wanted, row.attach_type != alike, row.sleepable != sleepable),
@@ -269,11 +269,20 @@ def _with_sleep(row: _Set, sleepable: bool) -> _Set:
     return replace(row, sleepable=True, helpers=row.helpers | {_COPY_FROM_USER})
 
 
-def _alike(prog_type: str, attach_type: str, asked: set[str]) -> str | None:
-    """Of the attach types asked about, one with the same helpers on 6.18.44, where all of them were asked about."""
+def _alike(prog_type: str, attach_type: str, asked: Mapping[str, int]) -> str | None:
+    """Of the attach types asked about, the one whose helpers are nearest on 6.18.44, where all were asked about.
+
+    Where several are as near, the one with the fewest (`asked` has how many): to refuse too much shows at once.
+    """
     reference = {row.attach_type: row.helpers for row in _sets("6.18.44").get(prog_type, [])}
-    same = [name for name in sorted(asked) if reference.get(name) == reference.get(attach_type)]
-    return same[0] if same and attach_type in reference else None
+    if attach_type not in reference:
+        return None
+    distances = [
+        (len(reference[name] ^ reference[attach_type]), count, name)
+        for name, count in asked.items()
+        if name in reference
+    ]
+    return min(distances)[2] if distances else None
 
 
 @cache
