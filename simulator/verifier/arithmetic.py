@@ -43,6 +43,14 @@ _MOVABLE: Final = frozenset(
 )  # fmt: skip
 
 
+_BAD_CAST: Final = "addr_space_cast insn can only convert between address space 1 and 0"
+
+
+def is_address_cast(insn: Insn) -> bool:
+    """A move between the address spaces of an arena: BPF_ADDR_SPACE_CAST in the offset of a 64-bit register move."""
+    return insn.opcode == 0xBF and insn.off == 1
+
+
 def reserved_problem(insn: Insn) -> str:
     """What the kernel says of reserved fields that are set; "" where none are."""
     row = insn.row
@@ -52,6 +60,8 @@ def reserved_problem(insn: Insn) -> str:
         return "BPF_NEG uses reserved fields" if insn.src or insn.off or insn.imm else ""
     if row.kind is Kind.END:
         return "BPF_END uses reserved fields" if insn.src or insn.off or insn.imm not in (16, 32, 64) else ""
+    if is_address_cast(insn):
+        return "" if insn.imm in (1, 1 << 16) else _BAD_CAST
     name = "BPF_MOV" if insn.opcode & 0xF0 == 0xB0 else "BPF_ALU"
     wrong = bool(insn.imm) if row.reg else bool(insn.src)
     wrong = wrong or (bool(insn.off) and "off" not in row.uses)
@@ -82,6 +92,8 @@ def make_step(m: Machine, idx: int, insn: Insn) -> Step:
         return _neg(m, idx, insn)
     if row.kind is Kind.END:
         return _byte_order(m, idx, insn)
+    if is_address_cast(insn):
+        return _address_cast(m, idx, insn)
     if row.op is Op.MOV or row.op in _SEXT_BITS:
         return _mov(m, idx, insn)
     return _binary(m, idx, insn)
@@ -113,6 +125,20 @@ def _byte_order(m: Machine, idx: int, insn: Insn) -> Step:
         num = m.domain.byte_swap(op, bits, reg.num) if reg.type == r.SCALAR else None
         m.frame.regs[dst] = UNKNOWN_REG if num is None else scalar_reg(num)
         return then
+
+    return step
+
+
+def _address_cast(m: Machine, idx: int, insn: Insn) -> Step:
+    has_arena = any(one.type == "arena" for one in m.maps)
+
+    def step() -> int:
+        if not has_arena:
+            m.fail("addr_space_cast insn can only be used in a program that has an associated arena")
+        m.readable(insn.src)
+        m.writable(insn.dst)
+        m.frame.regs[insn.dst] = Reg(r.PTR_ARENA, 0, UNKNOWN_REG.num) if insn.imm == 1 else UNKNOWN_REG
+        return idx + 1
 
     return step
 

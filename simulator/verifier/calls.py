@@ -70,15 +70,15 @@ def call_subprogram(m: Machine, idx: int, insn: Insn) -> int:
 def _call_global(m: Machine, idx: int, number: int) -> int:
     subprog = m.layout.subprograms[number]
     holds = m.state.holds
-    problem = m.globals.check_call(m, number)
+    fits = m.globals.takes(m, number)
     if holds.locks:
         m.fail("global function calls are not allowed while holding a lock,", "use static function instead")
     if subprog.might_sleep and (holds.rcu or holds.preempt or holds.irq_id or not m.state.sleepable):
         where = "non-preemptible region" if holds.preempt else "RCU read-side critical section"
         where = "a non-sleepable BPF program context" if not (holds.preempt or holds.rcu) else where
         m.fail(f"sleepable global function {subprog.name}() called in {where}")
-    if problem:
-        m.fail(*problem, f"Caller passes invalid args into func#{number} ('{subprog.name}')")
+    if not fits:
+        m.fail(f"Caller passes invalid args into func#{number} ('{subprog.name}')")
     m.log_line(f"Func#{number} ('{subprog.name}') is global and assumed valid.")
     if subprog.changes_packet:
         m.forget_packet()

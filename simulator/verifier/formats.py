@@ -1,6 +1,6 @@
-"""Format strings of bpf_snprintf and bpf_seq_printf, checked before they run.
+"""Format strings of bpf_snprintf and its kin, checked before they run.
 
-Source: bpf_bprintf_prepare of kernel/bpf/helpers.c.
+Source: bpf_bprintf_prepare of kernel/bpf/helpers.c, and what kernel 6.18 answered.
 """
 
 from __future__ import annotations
@@ -8,39 +8,53 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_SPEC: Final = re.compile(rb"%(?:(?P<percent>%)|[ 0+\-#]*\d*(?P<rest>.{0,3}))", re.DOTALL)
-_POINTER_KINDS: Final = b"kuxKBsS"
-_ADDRESSES: Final = (b"i4", b"I4", b"i6", b"I6")
-_INTEGERS: Final = b"diuxX"
+_FLAGS_AND_WIDTH: Final = re.compile(rb"[0+\- ]*(?:[1-9][0-9]*)?")
+_ADDRESS: Final = re.compile(rb"p(?:[iI][46]|[KxsSB]|[ku]s)")
+_INTEGER: Final = re.compile(rb"l{0,2}[iduxX]")
 
 
-def _conversion(rest: bytes) -> bool | None:
-    """Whether what follows the width is a conversion that takes an argument; None where it is malformed."""
-    if rest[:1] == b"p":
-        kind = rest[1:2]
-        if not kind or kind.isspace() or not (kind.isalnum()):
-            return True
-        if kind in (b"i", b"I"):
-            return True if rest[1:3] in _ADDRESSES else None
-        return True if kind in _POINTER_KINDS else None
-    if rest[:1] == b"s" or rest[:1] == b"c":
-        return True
-    rest = rest[2:] if rest[:2] == b"ll" else rest[1:] if rest[:1] in (b"l", b"h") else rest
-    return True if rest[:1] and rest[:1] in _INTEGERS else None
+def _ends_word(text: bytes, at: int) -> bool:
+    """Whether the text ends at `at`, or goes on with a space or punctuation."""
+    rest = text[at : at + 1]
+    return not rest.isalnum()
+
+
+def _conversion_end(text: bytes, at: int) -> int | None:
+    """Where the conversion that begins at `at` (flags and width passed) ends; None where there is none."""
+    kind = text[at : at + 1]
+    if kind == b"p":
+        if _ends_word(text, at + 1):
+            return at + 1
+        found = _ADDRESS.match(text, at)
+        if found is None:
+            return None
+        end = found.end()
+        is_string = found[0] in (b"pks", b"pus")
+        return end if not is_string or _ends_word(text, end) else None
+    if kind == b"s":
+        return at + 1 if _ends_word(text, at + 1) else None
+    if kind == b"c":
+        return at + 1
+    integer = _INTEGER.match(text, at)
+    return None if integer is None else integer.end()
 
 
 def problem(text: bytes, arguments: int) -> str:
-    """What is wrong with a format for so many arguments; "" where nothing is."""
-    if not text.isascii() or any(byte < 0x20 and not chr(byte).isspace() for byte in text):
-        return "unprintable"
-    used = 0
-    for found in _SPEC.finditer(text):
-        if found["percent"]:
+    """What is wrong with a format for so many arguments; "" where nothing is. Arguments left over are no problem."""
+    if any(byte < 0x20 and not chr(byte).isspace() or byte == 0x7F for byte in text):
+        return "a character that cannot be printed"
+    at = used = 0
+    while (at := text.find(b"%", at)) >= 0:
+        if text[at + 1 : at + 2] == b"%":
+            at += 2
             continue
-        takes = _conversion(found["rest"] or b"")
-        if takes is None:
-            return "unknown conversion"
+        if used >= arguments:
+            return "more conversions than arguments"
+        flags = _FLAGS_AND_WIDTH.match(text, at + 1)
+        assert flags is not None  # it matches the empty text too
+        end = _conversion_end(text, flags.end())
+        if end is None:
+            return "an unknown conversion"
         used += 1
-        if used > arguments:
-            return "too few arguments"
-    return "" if used == arguments else "too many arguments"
+        at = end
+    return ""

@@ -13,7 +13,7 @@ from simulator.verifier import access
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
 from simulator.verifier.helper_calls import check_argument_offset
-from simulator.verifier.refusal import Refused
+from simulator.verifier.refusal import Refused, Unsupported
 from simulator.verifier.regs import ZERO, Reg, is_null
 from simulator.verifier.stack import UNKNOWN_REG
 from simulator.verifier.state import Frame
@@ -21,6 +21,7 @@ from simulator.verifier.state import Frame
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
 
+_EFAULT = 14
 _SCALARS = frozenset({BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64})
 
 CONTEXT_NAMES = {
@@ -68,7 +69,7 @@ class Globals:
         subprogram = m.layout.subprograms[number]
         btf = m.program.btf
         if btf is None or not subprogram.type_id:
-            raise Refused("Global functions need valid BTF", errno=14)
+            raise Refused("Global functions need valid BTF", errno=_EFAULT)
         proto = btf.func_proto(subprogram.type_id)
         params = btf.params(proto)
         if len(params) > 5:
@@ -119,17 +120,17 @@ class Globals:
         head = btf.type(at)
         return head.kind is BtfKind.STRUCT and bool(wanted) and head.name == wanted
 
-    def check_call(self, m: Machine, number: int) -> tuple[str, ...] | None:
-        """What is wrong with the arguments of a call, in the kernel's words; None where nothing is."""
+    def takes(self, m: Machine, number: int) -> bool:
+        """Whether the registers are what a function's signature wants; what is wrong with them is in the log."""
         try:
             self._match(m, number)
+        except Unsupported:
+            raise
         except Refused as refusal:
-            if refusal.code == "unsupported":
+            if refusal.errno == _EFAULT:
                 raise
-            if m.log.level:
-                m.log.reset(m.log.end)
-            return ()
-        return None
+            return False
+        return True
 
     def _match(self, m: Machine, number: int) -> None:
         for index, argument in enumerate(self.arguments(m, number)):

@@ -114,8 +114,9 @@ class Machine:
         self.context_is_plain_memory = self.program.type == "syscall"
         self.flow_keys_size = 56
         self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
-        hooked = self.program_type in ("lsm", "struct_ops") and self.kernel_btf is not None
-        self.returns_void = hooked and returns_nothing(self.program, self.kernel_btf)
+        hooked = self.program_type in ("lsm", "struct_ops")
+        known = self.kernel_btf
+        self.returns_void = hooked and known is not None and returns_nothing(self.program, known)
 
     def _reset_counts(self) -> None:
         self.processed = self.jumps = self.total_states = self.peak_states = self.max_states = 0
@@ -473,7 +474,8 @@ class Machine:
             "socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup",
         ):  # fmt: skip
             return True
-        self.fail("cannot update sockmap in this context")
+        self.log_line("cannot update sockmap in this context")
+        return False
 
     def check_get_func_ip(self, number: int) -> None:
         """bpf_get_func_ip needs a program that is attached to a function."""

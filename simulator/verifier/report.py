@@ -25,13 +25,13 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
         layout = prepare(program, profile, kernel_btf)
     except Refused as refusal:
         return _refused(program, profile, refusal, 0, _early_log(refusal))
-    machine, refusal = _explore(layout, kernel_btf, 0, cpus)
-    if log_level and (refusal is not None or log_level > 1):
-        machine, refusal = _explore(layout, kernel_btf, log_level, cpus)
+    machine, refused = _explore(layout, kernel_btf, 0, cpus)
+    if log_level and (refused is not None or log_level > 1):
+        machine, refused = _explore(layout, kernel_btf, log_level, cpus)
     log = machine.log.text() + _statistics(machine) if log_level else ""
-    if refusal is None:
+    if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, log=log)
-    return _refused(program, profile, refusal, machine.processed, log)
+    return _refused(program, profile, refused, machine.processed, log)
 
 
 def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> tuple[Machine, Refused | None]:

@@ -358,4 +358,5 @@ def constant_at(m: Machine, ptr: Reg, size: int) -> int | None:
     masks = Masks(len(m.state.frames) - 1)
     masks.slots[frame.number] |= 1 << spi
     mark_precise(m, m.state, masks)
-    return slot.reg.num.value
+    number: int = slot.reg.num.value
+    return number

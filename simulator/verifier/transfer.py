@@ -254,8 +254,8 @@ def _exit(m: Machine, idx: int, insn: Insn) -> Run:
 def _may_goto(m: Machine, idx: int, insn: Insn) -> Run:
     def step() -> int:
         m.jumps += 1
-        if insn.dst or insn.imm or insn.src or not insn.off:
-            m.fail(f"invalid may_goto off {insn.off} imm {insn.imm}")
+        if insn.dst or insn.imm or insn.src:
+            m.fail(f"invalid may_goto imm {insn.imm}")
         state = m.state
         parent = state.parent
         previous = prune.find_previous(m, parent, idx) if parent is not None else None
