@@ -460,7 +460,7 @@ def loop(w: Writer) -> None:
         w.random.choice((arithmetic, arithmetic, reach, stack, condition, reach_variable))(w)
     w.depth -= 1
     w.alu(Op.ADD, counter, w.choice(1, 1, 2))
-    limit = w.choice(2, 4, 8, 20) if w.depth == 0 else w.choice(2, 3)
+    limit = w.choice(2, 4, 8, 20) if w.depth == 0 and w.loops == 1 else w.choice(2, 3)
     if w.chance(0.8):
         w.jump(w.random.choice((Op.LT, Op.NE, Op.SLT, Op.LE)), counter, head, imm=limit)
     else:
@@ -636,8 +636,9 @@ _ARGUMENTS = frozenset(
 
 def may_goto(w: Writer) -> None:
     """A loop that the kernel itself ends."""
-    if w.depth > 1:
+    if w.depth > 1 or w.loops > 1:
         return
+    w.loops += 1
     head, out = w.label(), w.label()
     before = dict(w.registers)
     held = {register for register, value in w.registers.items() if value.kind != SCALAR} - w.kept

@@ -183,8 +183,9 @@ def listing(program: Draft, code: Code) -> list[str]:
     lines = []
     for slot, insn in enumerate(program.program(code).code):
         if insn is not None:
-            named = {insn.imm: helper_name(insn.imm)} if insn.opcode == 0x85 and insn.src == 0 else {}
-            lines.append(f"{slot}: {insn_text(insn, named)}")
+            named = {insn.imm: helper_name(insn.imm).partition("#")[0]} if insn.opcode == 0x85 and insn.src == 0 else {}
+            unread = [f"{name} {getattr(insn, name)}" for name in insn.reserved()]
+            lines.append(f"{slot}: {insn_text(insn, named)}" + (f"  reserved: {', '.join(unread)}" if unread else ""))
     return lines
 
 
