@@ -106,7 +106,7 @@ def return_range(prog_type: str, attach_type: str = "") -> tuple[int, int] | Non
 # Of these program types only the listed attach types have a range; of the others every program has.
 _RANGE_BY_ATTACH_TYPE = frozenset({"kprobe", "tracing"})
 
-BOOL_LSM_HOOKS: Final = frozenset({"audit_rule_known", "inode_xattr_skipcap"})
+BOOL_LSM_HOOKS: Final = frozenset({"audit_rule_known", "inode_xattr_skipcap", "xfrm_state_pol_flow_match"})
 """LSM hooks whose answer is a truth value, not an error number. Source: kernel/bpf/bpf_lsm.c."""
 
 
