@@ -162,8 +162,7 @@ def _corresponds(old: MInsn, new: MInsn) -> bool:
     """Whether the two are one instruction with other registers."""
     fields = ("opcode", "off", "imm", "imm_high", "symbol", "slot", "core", "raw")
     same = all(getattr(old, name) == getattr(new, name) for name in fields)
-    idle = [(a, b) for a, b in ((old.dst, new.dst), (old.src, new.src)) if a not in (*old.uses(), *old.defs())]
-    pairs = [*idle, *_reads(old, new), *zip(old.defs(), new.defs(), strict=True)]
+    pairs = [(old.dst, new.dst), (old.src, new.src), *_reads(old, new), *zip(old.defs(), new.defs(), strict=True)]
     return same and all(a == b for a, b in pairs if a < FIRST_VIRTUAL)
 
 

@@ -19,9 +19,10 @@ from bpflisp.back.machine import (
 from bpflisp.back.target import Target
 from bpflisp.ir.ssa import Position, Slot
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import FRAME_POINTER, JA_CODE, JMP, JMP32, JUMP_CODES
+from bpflisp.spec.isa import FRAME_POINTER, JA_CODE, JMP, JMP32, JUMP_CODES, Kind
 
 _REACH = 1 << 15
+_TOO_FAR = "a jump is too far: split the function, or compile for --mcpu v4"
 
 
 def emit(function: MFunction, target: Target, position: Position | None = None) -> Code:
@@ -36,13 +37,13 @@ def emit(function: MFunction, target: Target, position: Position | None = None) 
 
 
 class _Rows:
-    """The instructions so far; a jump's distance is filled in at the end."""
+    """The instructions so far. `jumps` has for each where it jumps to, a block or a distance; filled in at the end."""
 
     def __init__(self, target: Target, frame: dict[Slot, int]) -> None:
         self.target = target
         self.frame = frame
         self.insns: list[MInsn] = []
-        self.jumps: list[MBlock | None] = []
+        self.jumps: list[MBlock | int | None] = []
         self.starts: dict[MBlock, int] = {}
 
     def block(self, block: MBlock, following: MBlock | None) -> None:
@@ -85,13 +86,13 @@ class _Rows:
 
     def code(self, name: str, stack: int) -> Code:
         """Fill the distances in, and turn everything into what leaves the back end."""
+        self._relax()
         slots = self._slots()
         code = Code(name, [], stack=stack)
         last: Position | None = None
-        for index, (insn, jump) in enumerate(zip(self.insns, self.jumps, strict=True)):
+        for index, insn in enumerate(self.insns):
             at = slots[index]
-            if jump is not None:
-                self._set_distance(insn, slots[self.starts[jump]] - at - 1)
+            self._set_distance(index, slots)
             code.insns.append(Insn(insn.opcode, insn.dst, insn.src, insn.off, insn.imm, insn.imm_high))
             if insn.symbol is not None:
                 code.relocations.append(Relocation(at, insn.symbol.kind, insn.symbol.name, insn.symbol.addend))
@@ -108,10 +109,44 @@ class _Rows:
             slots.append(slots[-1] + Insn(insn.opcode).slots)
         return slots
 
-    def _set_distance(self, insn: MInsn, distance: int) -> None:
-        if -_REACH <= distance < _REACH:
+    def _distance(self, index: int, slots: list[int]) -> int | None:
+        """How far the instruction jumps, in slots; None where it is no jump."""
+        jump = self.jumps[index]
+        return slots[self.starts[jump]] - slots[index] - 1 if isinstance(jump, MBlock) else jump
+
+    def _relax(self) -> None:
+        """Let branches that do not reach their target jump over, or to, a far jump. That moves others apart: repeat."""
+        progress = True
+        while progress:
+            progress = False
+            slots = self._slots()
+            for index in reversed(range(len(self.insns))):
+                insn, distance = self.insns[index], self._distance(index, slots)
+                if distance is not None and not _reaches(distance) and insn.row.kind is Kind.BRANCH:
+                    if not self.target.sign_extension:
+                        raise BackError(_TOO_FAR, insn.position)
+                    self._jump_by(index)
+                    progress = True
+
+    def _jump_by(self, index: int) -> None:
+        """A branch to a far block: `if c goto +1; goto +1; goto far`."""
+        insn, far = self.insns[index], self.jumps[index]
+        added = [MInsn(JMP | JA_CODE, position=insn.position) for _ in range(2)]
+        self.insns[index + 1 : index + 1] = added
+        self.jumps[index : index + 1] = [1, 1, far]
+        self.starts = {block: at + 2 if at > index else at for block, at in self.starts.items()}
+
+    def _set_distance(self, index: int, slots: list[int]) -> None:
+        insn, distance = self.insns[index], self._distance(index, slots)
+        if distance is None:
+            return
+        if _reaches(distance):
             insn.off = distance
-        elif insn.opcode == JMP | JA_CODE and self.target.sign_extension:
+        elif self.target.sign_extension:
             insn.opcode, insn.imm = JMP32 | JA_CODE, distance
         else:
-            raise BackError("a jump is too far: split the function", insn.position)
+            raise BackError(_TOO_FAR, insn.position)
+
+
+def _reaches(distance: int) -> bool:
+    return -_REACH <= distance < _REACH

@@ -108,6 +108,8 @@ def _expand(instr: Instr, to: _Expansion) -> Value:
             return to.extend(instr.args[0], instr.bits, signed=False) if instr.bits < 64 else instr.args[0]
         case ssa.ByteOrder(op=Op.SWAP) if not target.sign_extension:
             instr.op = Op.TO_BE
+        case Binary(args=[left, ssa.Const(number)]) if _is_refused(instr, number):
+            return _without_constant(instr, left, number, to)
         case Binary(op=Op.SDIV | Op.SMOD) if not target.sign_extension:
             return _divide_signed(instr, to)
         case Binary(width=32) if not target.alu32:
@@ -116,6 +118,26 @@ def _expand(instr: Instr, to: _Expansion) -> Value:
             raise BackError("an atomic instruction other than a plain addition needs --mcpu v3", instr.position)
     to.body.append(instr)
     return instr
+
+
+_DIVISIONS = frozenset({Op.DIV, Op.MOD, Op.SDIV, Op.SMOD})
+_SHIFTS = frozenset({Op.LSH, Op.RSH, Op.ARSH})
+
+
+def _is_refused(instr: Binary, number: int) -> bool:
+    """Whether the kernel refuses this constant: a zero divisor, a shift by the width or more."""
+    low = number & ((1 << instr.width) - 1)
+    return (instr.op in _DIVISIONS and low == 0) or (instr.op in _SHIFTS and low >= instr.width)
+
+
+def _without_constant(instr: Binary, left: Value, number: int, to: _Expansion) -> Value:
+    """What the operation means with it: a quotient is 0, a remainder the dividend, a shift count has its low bits."""
+    if instr.op in (Op.DIV, Op.SDIV):
+        return const(0)
+    if instr.op in (Op.MOD, Op.SMOD):
+        return left if instr.width == 64 else to.extend(left, 32, signed=False)
+    shifted = replace(instr, args=[left, const(number & (instr.width - 1))])
+    return _expand(shifted, to)
 
 
 def _widen(instr: Binary, to: _Expansion) -> Value:

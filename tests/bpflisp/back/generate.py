@@ -12,33 +12,51 @@ INTERESTING = (0, 1, 2, 3, 7, 8, 31, 32, 63, 255, 256, 0x800, 0xFFFF, 1 << 31, (
 EDGES = (*INTERESTING, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, (1 << 64) - 2, 0xFFFFFFFF80000000)
 PACKET_SIZE = 64
 SIZES = (1, 2, 4, 8)
-VARIABLES = "abcdef"
 
 
 class Generator:
-    """`version` bounds what atomics are used; `size` is about how many statements."""
+    """`version` bounds what atomics are used; `size` is about how many statements.
 
-    def __init__(self, seed: int, size: int, version: int = 3) -> None:
+    `checked` functions compare the packet's length first, and do nothing that the kernel does not allow or model.
+    """
+
+    def __init__(self, seed: int, size: int, version: int = 3, variables: int = 6, checked: bool = False) -> None:
         self.random = random.Random(seed)
         self.left = size
         self.version = version
+        self.variables = [f"v{number}" for number in range(variables)]
+        self.checked = checked
         self.builder = Builder("generated")
         self.slots: list[Slot] = []
 
     def function(self) -> Function:
         b = self.builder
         self.packet = b.context_load(b.params[0], 0, 4)
-        for name in VARIABLES:
+        if self.checked:
+            self.check_packet()
+        for name in self.variables:
             b.write_variable(name, self.leaf_value())
         for _ in range(self.random.randint(0, 3)):
             self.slots.append(b.slot(self.random.choice((4, 8, 12, 16)), zeroed=True))
         self.statements(3)
         if b.open:
             total: Value = const(0)
-            for name in VARIABLES:
+            for name in self.variables:
                 total = b.binary(Op.XOR, b.binary(Op.MUL, total, const(31)), b.read_variable(name))
             b.ret(total)
         return b.finish()
+
+    def check_packet(self) -> None:
+        """What the kernel wants to see before it lets a program read the packet."""
+        b = self.builder
+        end = b.context_load(b.params[0], 4, 4)
+        good, short = b.block("good"), b.block("short")
+        b.branch(Op.GT, b.add(self.packet, const(PACKET_SIZE)), end, short, good)
+        b.seal(good)
+        b.seal(short)
+        b.start(short)
+        b.ret(const(0))
+        b.start(good)
 
     def statements(self, depth: int) -> None:
         for _ in range(self.random.randint(1, 6)):
@@ -51,7 +69,7 @@ class Generator:
         b, r = self.builder, self.random
         choice = r.random()
         if choice < 0.45:
-            b.write_variable(r.choice(VARIABLES), self.expression(2))
+            b.write_variable(r.choice(self.variables), self.expression(2))
         elif choice < 0.60:
             self.store()
         elif choice < 0.70:
@@ -71,7 +89,7 @@ class Generator:
 
     def value(self) -> Value:
         return (
-            self.builder.read_variable(self.random.choice(VARIABLES))
+            self.builder.read_variable(self.random.choice(self.variables))
             if self.random.random() < 0.7
             else self.leaf_value()
         )
@@ -113,7 +131,7 @@ class Generator:
     def load(self) -> Value:
         address, off, size = self.place()
         if self.random.random() < 0.15:
-            scalar_off = self.random.choice((8, 12, 16))
+            scalar_off = self.random.choice((12, 16))
             return self.builder.context_load(self.builder.params[0], scalar_off, 4, scalar=True)
         return self.builder.load(address, off, size, signed=self.random.random() < 0.3)
 
@@ -133,15 +151,15 @@ class Generator:
         fetch = op in (Op.XCHG, Op.CMPXCHG) or (self.version >= 3 and r.random() < 0.5)
         result = b.atomic(op, r.choice(slots), 0, size, *values, fetch=fetch)
         if fetch:
-            b.write_variable(r.choice(VARIABLES), result)
+            b.write_variable(r.choice(self.variables), result)
 
     def call(self) -> None:
         b, r = self.builder, self.random
-        if r.random() < 0.3:
-            b.write_variable(r.choice(VARIABLES), b.call_helper(7))
+        if r.random() < 0.3 and not self.checked:
+            b.write_variable(r.choice(self.variables), b.call_helper(7))
             return
         key = b.slot(4)
-        b.store(key, 0, 4, self.value())
+        b.store(key, 0, 4, b.binary(Op.AND, self.value(), const(15)))
         found = b.call_helper(1, MapRef("m"), key)
         hit, done = b.block("hit"), b.block("done")
         b.branch(Op.NE, found, const(0), hit, done)
@@ -151,7 +169,7 @@ class Generator:
             b.atomic(Op.ADD, found, 0, 8, self.value())
         else:
             b.store(found, r.choice((0, 4)), 4, self.value())
-            b.write_variable(r.choice(VARIABLES), b.load(found, 0, r.choice(SIZES)))
+            b.write_variable(r.choice(self.variables), b.load(found, 0, r.choice(SIZES)))
         b.jump(done)
         b.seal(done)
         b.start(done)
