@@ -84,9 +84,9 @@ class KernelEngine:
         world.printed.extend(printed)
         return Outcome(
             retval=ran.retval,
-            packet=ran.data if program.type in PACKET_TYPES else None,
+            packet=ran.data if program.type in PACKET_TYPES - {"flow_dissector"} else None,
             trace=tuple(printed),
-            context=context_after(program, ran.context),
+            context=context_after(program, ran),
             r0=ran.retval,
         )
 

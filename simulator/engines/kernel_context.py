@@ -12,6 +12,7 @@ from typing import Final
 from bpflisp.spec.contexts import Struct, access_table, context_struct
 from bpflisp.spec.contexts import struct as struct_named
 from simulator.contexts.base import get, known_field, put
+from simulator.engines.bpf_syscall import Ran
 from simulator.packet import Input
 from simulator.program import Program
 
@@ -43,14 +44,21 @@ def context_given(program: Program, given: Input) -> bytes | None:
     return bytes(data)
 
 
-def context_after(program: Program, data: bytes) -> Mapping[str, int]:
-    """The fields that such programs may write, as far as the kernel hands them back."""
+def context_after(program: Program, ran: Ran) -> Mapping[str, int]:
+    """The fields that such programs may write, as far as the kernel hands them back.
+
+    Of a flow dissector those are the keys that it filled in: they come back in the packet's place.
+    """
     layout = _layout(program)
-    table = access_table(program.type, program.attach_type)
-    if layout is None or table is None or layout.name != "__sk_buff" or len(data) < layout.size:
+    if layout is None:
         return {}
-    starts = {offset for offset, _ in table.writes}
-    view = memoryview(data)
+    if program.type == "flow_dissector":
+        view = memoryview(ran.data.ljust(layout.size, b"\0"))
+        return {field.name: get(view, field) for field in layout.fields}
+    table = access_table(program.type, program.attach_type)
+    if table is None or layout.name != "__sk_buff" or len(ran.context) < layout.size:
+        return {}
+    starts, view = {offset for offset, _ in table.writes}, memoryview(ran.context)
     return {
         field.name: get(view, field)
         for field in layout.fields
