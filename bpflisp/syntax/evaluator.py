@@ -27,7 +27,7 @@ from bpflisp.syntax.forms import (
 )
 from bpflisp.syntax.lambda_list import LambdaList
 
-FUEL = 1_000_000
+FUEL = 500_000
 """How many evaluations one call of a macro, or one top-level form, may take."""
 
 LAMBDA = intern("LAMBDA")

@@ -203,7 +203,9 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
 
 def _shown(value: Any, readable: bool) -> str:
     shown = text(value, _LIMIT, readable=readable)
-    return shown.upper() if isinstance(value, Symbol) else shown
+    if not isinstance(value, Symbol):
+        return shown
+    return (shown if readable else shown.removeprefix(":")).upper()
 
 
 def _padded(written: str, params: list[Any], *, left: bool) -> str:

@@ -114,10 +114,10 @@ def cells(form: object) -> Iterator[Cons]:
         form = form.cdr
         count += 1
         if count > MAX_LIST:
-            raise fail("too-long", f"this list has more than {MAX_LIST} elements, or is circular")
+            raise fail("too-big", f"this list has more than {MAX_LIST} elements, or is circular")
 
 
-MAX_LIST = 1_000_000
+MAX_LIST = 200_000
 
 
 def elements(form: object) -> list[object]:

@@ -20,7 +20,7 @@ Function = Callable[..., object]
 MAX_BITS = 1 << 16
 """How many bits a number may have at compile time: more is a mistake, and would take all memory."""
 
-MAX_ELEMENTS = 1 << 20
+MAX_ELEMENTS = 1 << 17
 
 
 def truth(value: object) -> object:
@@ -566,6 +566,9 @@ def _copy_tree(value: Any) -> Any:
 
 
 def _concatenate(kind: Any, *parts: Any) -> object:
+    _bounded(sum(_length(part) for part in parts))
+    if all(isinstance(part, str) for part in parts) and isinstance(kind, Symbol) and kind.name == "STRING":
+        return "".join(parts)
     return coerce(lisp_list(item for part in parts for item in sequence(part)), kind)
 
 

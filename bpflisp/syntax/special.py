@@ -199,10 +199,15 @@ def _setq(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     items = arguments(form, 0)
     if len(items) % 2:
         raise fail("odd-setf", f"`{text(form.car)}` takes names and values in pairs", form.span)
-    value: object = NIL
-    for name, init in zip(items[::2], items[1::2], strict=True):
+    names = [name_of(name, "an assignment") for name in items[::2]]
+    if form.car is intern("PSETQ"):
+        for name, value in zip(names, [interpreter.value(init, scope) for init in items[1::2]], strict=True):
+            interpreter.assign(name, value, scope)
+        return NIL
+    value = NIL
+    for name, init in zip(names, items[1::2], strict=True):
         value = interpreter.value(init, scope)
-        interpreter.assign(name_of(name, "an assignment"), value, scope)
+        interpreter.assign(name, value, scope)
     return value
 
 
