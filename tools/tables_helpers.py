@@ -93,31 +93,66 @@ def _split(written: str) -> tuple[str, list[str]]:
     return head, sorted(set(flags))
 
 
-def _argument(proto: str, at: int, arg: dict[str, Any]) -> list[Any]:
-    base, flags = _split(arg["type"])
-    if (proto, at) in _FLAGS_SINCE_FIXED:
-        added = _FLAGS_SINCE_FIXED[proto, at]
+# Types of 6.1 that have another name since: the table has one name for each thing.
+_RENAMED = {
+    "ARG_PTR_TO_ALLOC_MEM": "ARG_PTR_TO_RINGBUF_MEM",
+    "ARG_PTR_TO_KPTR": "ARG_KPTR_XCHG_DEST",
+    "RET_PTR_TO_ALLOC_MEM_OR_NULL": "RET_PTR_TO_RINGBUF_MEM_OR_NULL",
+}
+
+
+def _argument(arg: dict[str, Any], written: str, added: str = "") -> list[Any]:
+    """A row of the argument: its type as `written`, with one flag more where the fix `added` it."""
+    head, *rest = written.split(" | ")
+    base, flags = _split(" | ".join([_RENAMED.get(head, head), *rest]))
+    if added:
         flags = sorted({*flags, added} - ({"MEM_RDONLY"} if added == "MEM_WRITE" else set()))
     size = _SIZES[arg["size"]] if "size" in arg else 0
     return [base.removeprefix("ARG_"), flags, size, _BTF_SYMBOLS[arg["btf_id"]] if "btf_id" in arg else ""]
 
 
-def _proto(proto: dict[str, Any]) -> dict[str, Any]:
-    base, flags = _split(proto["ret_type"])
-    row: dict[str, Any] = {"name": proto["proto"].removesuffix("_proto")}
-    row["ret"] = [base.removeprefix("RET_"), flags, _BTF_SYMBOLS[proto.get("ret_btf_id", "BPF_PTR_POISON")]]
-    row["args"] = [_argument(proto["proto"], at, arg) for at, arg in enumerate(proto["args"])]
-    for short, key in (
-        ("gpl", "gpl_only"),
-        ("pkt", "pkt_access"),
-        ("sleep", "might_sleep"),
-        ("fast", "allow_fastcall"),
-    ):
+def _returned(written: str, btf: str) -> list[Any]:
+    base, flags = _split(_RENAMED.get(written, written))
+    return [base.removeprefix("RET_"), flags, btf]
+
+
+_SWITCHES = {"gpl": "gpl_only", "pkt": "pkt_access", "sleep": "might_sleep", "fast": "allow_fastcall"}
+
+
+def _proto(proto: dict[str, Any], in_6_1: dict[str, Any]) -> dict[str, Any]:
+    """One prototype; `before` has what it said before a rule of `spec.rules` began, by the rule's name."""
+    name, written = proto["proto"], [arg["type"] for arg in proto["args"]]
+    row: dict[str, Any] = {"name": name.removesuffix("_proto")}
+    row["ret"] = _returned(proto["ret_type"], _BTF_SYMBOLS[proto.get("ret_btf_id", "BPF_PTR_POISON")])
+    added = [_FLAGS_SINCE_FIXED.get((name, at), "") for at in range(len(written))]
+    row["args"] = [_argument(*each) for each in zip(proto["args"], written, added, strict=True)]
+    for short, key in _SWITCHES.items():
         if proto[key]:
             row[short] = True
     if "allowed_check" in proto:
         row["allowed"] = proto["allowed_check"]
-    return row
+    before = _before(proto, written, row, in_6_1)
+    return row | ({"before": before} if before else {})
+
+
+def _before(proto: dict[str, Any], written: list[str], row: dict[str, Any], in_6_1: dict[str, Any]) -> dict[str, Any]:
+    name, found = proto["proto"], {}
+    plain = [_argument(*each) for each in zip(proto["args"], written, strict=True)]
+    if plain != row["args"]:
+        found["helper-memory-flags"] = {"args": plain}
+    old: dict[str, Any] = {}
+    if f"{name}.args" in in_6_1:
+        types = in_6_1[f"{name}.args"]
+        old["args"] = [_argument(*each) for each in zip(proto["args"], types, strict=True)]
+    elif plain != row["args"]:
+        old["args"] = plain
+    if f"{name}.ret_type" in in_6_1:
+        old["ret"] = _returned(in_6_1[f"{name}.ret_type"][0], row["ret"][2])
+    if f"{name}.might_sleep" in in_6_1:
+        old["sleep"] = in_6_1[f"{name}.might_sleep"][0]
+    if any(old[key] != row.get(key, False) for key in old):
+        found["helper-types-since-6-1"] = old
+    return found
 
 
 def _condition(when: str | None) -> str:
@@ -152,6 +187,11 @@ def _uses(helper: dict[str, Any]) -> dict[str, list[list[Any]]]:
     return {prog_type: sorted(rows, key=lambda row: row[0] == "") for prog_type, rows in uses.items()}
 
 
+def _of_6_1(helper: dict[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = helper.get("changes_since_6_1", {}).get("proto_in_6_1", {})
+    return changes
+
+
 def helpers(shared: Path) -> list[dict[str, Any]]:
     """One row a helper, in the order of ids."""
     rows = []
@@ -164,7 +204,7 @@ def helpers(shared: Path) -> list[dict[str, Any]]:
                 "name": helper["name"],
                 "c": helper["c_prototype"],
                 "min": helper["min_kernel"],
-                "protos": [_proto(proto) for proto in helper["protos"]],
+                "protos": [_proto(proto, _of_6_1(helper)) for proto in helper["protos"]],
             }
             | ({} if plain and len(helper["protos"]) == 1 else {"uses": uses})
         )

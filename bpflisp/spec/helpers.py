@@ -162,12 +162,25 @@ def _parse_prototype(text: str) -> tuple[str, tuple[CArg, ...], bool]:
     return _declared(head).type, tuple(_declared(part) for part in parameters), "..." in written
 
 
+def _args(rows: list[Any]) -> tuple[Arg, ...]:
+    return tuple(Arg(ArgType(kind), frozenset(flags), size, btf) for kind, flags, size, btf in rows)
+
+
+def _ret(row: list[Any]) -> Ret:
+    kind, flags, btf = row
+    return Ret(RetType(kind), frozenset(flags), btf)
+
+
 def _proto(row: dict[str, Any]) -> Proto:
-    args = tuple(Arg(ArgType(kind), frozenset(flags), size, btf) for kind, flags, size, btf in row["args"])
-    kind, flags, btf = row["ret"]
-    ret = Ret(RetType(kind), frozenset(flags), btf)
     gpl, packet, sleeps, fast = (bool(row.get(key)) for key in ("gpl", "pkt", "sleep", "fast"))
-    return Proto(row["name"], args, ret, gpl, packet, sleeps, fast, row.get("allowed", ""))
+    return Proto(row["name"], _args(row["args"]), _ret(row["ret"]), gpl, packet, sleeps, fast, row.get("allowed", ""))
+
+
+def _before(row: dict[str, Any], proto: Proto) -> Proto:
+    """The prototype with what `row` says of it before some rule."""
+    args = _args(row["args"]) if "args" in row else proto.args
+    ret = _ret(row["ret"]) if "ret" in row else proto.ret
+    return replace(proto, args=args, ret=ret, might_sleep=row.get("sleep", proto.might_sleep))
 
 
 def _helper(row: dict[str, Any]) -> Helper:
@@ -186,10 +199,18 @@ def _by_name() -> dict[str, Helper]:
     return {helper.name: helper for helper in _by_id().values()}
 
 
+def _row(helper_id: int) -> dict[str, Any]:
+    """A helper's row of the table: the numbers have no gap. KeyError where the number is no helper."""
+    if helper_id not in _by_id():
+        raise KeyError(helper_id)
+    row: dict[str, Any] = table("helpers")[helper_id - 1]
+    return row
+
+
 @cache
 def _uses(helper_id: int) -> dict[str, list[tuple[str, int]]]:
-    row = next(row for row in table("helpers") if row["id"] == helper_id)
-    return {prog_type: [(when, at) for when, at in rows] for prog_type, rows in row.get("uses", {}).items()}
+    uses = _row(helper_id).get("uses", {})
+    return {prog_type: [(when, at) for when, at in rows] for prog_type, rows in uses.items()}
 
 
 def all_helpers() -> Iterator[Helper]:
@@ -215,17 +236,27 @@ def helper_name(helper_id: int, kernel: str = "6.18") -> str:
 
 
 @cache
-def proto(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool = False) -> Proto:
-    """The prototype that this program type gets; KeyError where the number is no helper.
+def proto(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool = False, kernel: str = "") -> Proto:
+    """The prototype that this program type gets, of 6.18 or of that kernel; KeyError where the number is no helper.
 
     Whether it may call it at all is `allowed`'s affair: for a type that may not, any prototype is as good.
     """
-    helper = _by_id()[helper_id]
-    uses = _uses(helper_id)
+    uses, chosen = _uses(helper_id), 0
     for when, at in uses.get(prog_type) or uses.get("*") or []:
         if when == "" or (when == "sleepable" and sleepable) or when == attach_type:
-            return helper.protos[at]
-    return helper.protos[0]
+            chosen = at
+            break
+    found = _by_id()[helper_id].protos[chosen]
+    if not kernel:
+        return found
+    before: dict[str, Any] = _row(helper_id)["protos"][chosen].get("before", {})
+    profile = kernels.profile(kernel)
+    older = next((before[rule] for rule in _PROTOTYPE_RULES if rule in before and not profile.has(rule)), None)
+    return _before(older, found) if older else found
+
+
+# The rules that changed prototypes, the first that a kernel may lack foremost.
+_PROTOTYPE_RULES = ("helper-types-since-6-1", "helper-memory-flags")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ RULES: Final = (
     Rule("branch-register-bounds", ("6.8",), "a comparison of two registers narrows both"),
     Rule("spilled-constants", ("6.8",), "constants and narrow scalars are tracked through the stack"),
     Rule("helper-refusal-names-type", ("6.9",), "`program of this type cannot use helper`, before it `unknown func`"),
+    Rule("helper-types-since-6-1", ("6.2",), "prototypes of helpers as they are in 6.12; before, as in 6.1"),
+    Rule("helper-memory-flags", ("7.0", "6.18.44"), "every helper says which memory it reads and which it writes"),
     Rule("array-constant-key-not-null", ("6.14",), "an array lookup with a constant key in range is never null"),
     Rule("private-stack", ("6.13",), "some tracing programs get a stack of their own beyond 512 bytes"),
     Rule("linked-scalars-delta", ("6.12",), "scalars that differ by a constant are narrowed together"),

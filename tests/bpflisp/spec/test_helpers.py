@@ -89,6 +89,19 @@ def test_written_memory_is_marked() -> None:
         assert "MEM_WRITE" in helpers.proto(number, prog_type).args[at].flags
 
 
+def test_prototypes_of_older_kernels() -> None:
+    assert helpers.proto(181, "xdp").args[0].type is ArgType.SCALAR
+    assert helpers.proto(181, "xdp", kernel="6.1").args[0].type is ArgType.ANYTHING
+    assert helpers.proto(181, "xdp", kernel="6.12") == helpers.proto(181, "xdp")
+    assert "MEM_WRITE" not in helpers.proto(69, "xdp", kernel="6.12").args[1].flags
+    assert "MEM_WRITE" not in helpers.proto(69, "xdp", kernel="6.1").args[1].flags
+    assert helpers.proto(69, "xdp", kernel="6.18") == helpers.proto(69, "xdp") == helpers.proto(69, "xdp", kernel="7.2")
+    assert not helpers.proto(158, "tracing", kernel="6.1").ret.flags
+    assert helpers.proto(158, "tracing").ret.flags == {"PTR_TRUSTED"}
+    for helper in ALL:
+        assert len(helpers.proto(helper.id, "xdp", kernel="5.10").args) == len(helpers.proto(helper.id, "xdp").args)
+
+
 @pytest.mark.parametrize("name", PROBED["shapes"])
 def test_allowed_is_what_the_kernel_answered(name: str) -> None:
     row = PROBED["shapes"][name]
