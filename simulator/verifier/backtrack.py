@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ARGS_MASK: Final = 0b111110
 _TAIL_CALL: Final = 12
+ALWAYS: Final = -1
 
 
 class CannotTrack(Exception):  # noqa: N818  control flow of this module
@@ -173,6 +174,25 @@ def _packet_load(idx: int, later: int, masks: Masks) -> None:
 _WITHOUT_LINKS = frozenset({Kind.CALL, Kind.EXIT, Kind.LOAD_IMM64, Kind.LOAD_PACKET})
 
 
+def registers_sought(insn: Insn | None) -> int:
+    """The registers that have to be sought for an instruction to matter to the walk; all of them where it always does.
+
+    Stack slots and linked registers are in the path's history: an instruction that has those there is never passed over.
+    """
+    if insn is None:
+        return 0
+    kind = insn.row.kind
+    if kind in (Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE, Kind.LOAD_IMM64):
+        return 1 << insn.dst
+    if kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
+        return 1 << insn.dst
+    if kind is Kind.BRANCH:
+        return 1 << insn.dst | 1 << insn.src if insn.row.reg else 0
+    if kind in (Kind.JUMP, Kind.MAY_GOTO):
+        return 0
+    return ALWAYS
+
+
 def _step_back(m: Machine, idx: int, later: int, step: Step | None, masks: Masks) -> None:
     """What has to be known before instruction `idx`, from what has to be known after it.
 
@@ -264,14 +284,18 @@ def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, s
     left = len(history)
     idx = last
     first = state.first
+    regs, matters, quiet = masks.regs, m.sought_at, m.log.level < 2
     while True:
         if skip_first:
             skip_first = False
         else:
             step = history[left - 1] if left and history[left - 1].idx == idx else None
-            _step_back(m, idx, later, step, masks)
-        if masks.empty():
-            return True
+            needed = matters[idx]
+            untouched = quiet and needed >= 0 and not regs[masks.frame] & needed
+            if not untouched or (step is not None and (step.linked or step.stack)):
+                _step_back(m, idx, later, step, masks)
+                if masks.empty():
+                    return True
         later = idx
         if idx == first and (left == 0 or (left == 1 and history[0].idx == idx)):
             return False

@@ -219,10 +219,11 @@ def not_null(reg: Reg) -> Reg:
         if target.inner is not None:
             has_timer = target.inner.field_of("bpf_timer", "bpf_wq", "bpf_task_work") is not None
             return Reg(r.PTR_MAP, reg.off, reg.num, reg.id, reg.ref, (target.inner, reg.id if has_timer else 0))
+        # a socket out of a map still compares as out of that map: the kernel leaves the map in the register
         if target.type == "xskmap":
-            return Reg(r.PTR_XDP_SOCK, reg.off, reg.num, reg.id, reg.ref)
+            return Reg(r.PTR_XDP_SOCK, reg.off, reg.num, reg.id, reg.ref, reg.data)
         if target.type in ("sockmap", "sockhash"):
-            return Reg(r.PTR_SOCKET, reg.off, reg.num, reg.id, reg.ref)
+            return Reg(r.PTR_SOCKET, reg.off, reg.num, reg.id, reg.ref, reg.data)
     return Reg(reg.type & ~r.MAYBE_NULL, reg.off, reg.num, reg.id, reg.ref, reg.data)
 
 

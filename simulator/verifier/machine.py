@@ -96,6 +96,7 @@ class Machine:
         self.globals = Globals()
         self.live_regs = layout.live_registers
         self.loop_of = layout.loop
+        self.sought_at = [backtrack.registers_sought(insn) for insn in self.code]
         self.line_index = _line_index(program.line_info, len(self.code))
         self._note_call_facts()
         self._note_program_facts()

@@ -18,6 +18,7 @@ from simulator.verifier.refusal import Refused
 from simulator.verifier.regs import ADD_CONST, NOTHING, Reg, scalar_reg
 from simulator.verifier.scalar import UNKNOWN, within
 from simulator.verifier.state import (
+    ALL_SPILL,
     DYNPTR_BYTE,
     EMPTY,
     INVALID,
@@ -144,19 +145,41 @@ def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
     return _UNBOUND, False
 
 
-def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> bool:
+def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> int:
+    """The first slot that keeps two frames apart, -1 where none does."""
     cur_stack = cur.stack
+    known = len(cur_stack)
     for spi, slot in enumerate(old.stack):
         if slot is EMPTY and exact == NOT_EXACT:
             continue
-        other = cur_stack[spi] if spi < len(cur_stack) else None
+        other = cur_stack[spi] if spi < known else None
+        if slot is other and not slot.reg.id and not slot.reg.ref:
+            continue
         if not _slot_safe(m, slot, other, ids, exact, old.precise_slots >> spi & 1):
-            return False
-    return True
+            return spi
+    return -1
+
+
+def _still_differs(m: Machine, old: State, cur: State, exact: int) -> bool:
+    """Whether what kept the checkpoint apart from the last state keeps it apart from this one, identities aside.
+
+    Most comparisons fail, and where the last one did. With no identities matched yet, a failure here is one for good.
+    """
+    assert old.hint is not None
+    number, which = old.hint
+    ours, theirs = old.frames[number], cur.frames[number]
+    if which >= 0:
+        reg = ours.regs[which]
+        return not reg_safe(reg, theirs.regs[which], IdMap(0), exact, ours.precise_regs >> which & 1)
+    spi = ~which
+    other = theirs.stack[spi] if spi < len(theirs.stack) else None
+    return not _slot_safe(m, ours.stack[spi], other, IdMap(0), exact, ours.precise_slots >> spi & 1)
 
 
 def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
     """Whether bytes of stack that were safe as `old` are safe as `cur`; None where that frame has no such slot."""
+    if cur is not None and old.types == ALL_SPILL == cur.types:
+        return reg_safe(old.reg, cur.reg, ids, exact, precise)
     if exact != NOT_EXACT and (cur is None or old.types != cur.types):
         return False
     byte = 0
@@ -226,6 +249,8 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
     """Whether `cur` need not be looked at since `old` was, at this exactness."""
     if len(old.frames) != len(cur.frames) or old.sleepable != cur.sleepable:
         return False
+    if old.hint is not None and _still_differs(m, old, cur, exact):
+        return False
     ids = IdMap(m.ids)
     if not _holds_safe(old, cur, ids):
         return False
@@ -241,8 +266,11 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
                 if a is b and not a.id and not a.ref and a.type != r.SCALAR:
                     continue
                 if not reg_safe(a, b, ids, exact, precise >> register & 1):
+                    old.hint = (number, register)
                     return False
-        if not _stack_safe(m, ours, theirs, ids, exact):
+        spi = _stack_safe(m, ours, theirs, ids, exact)
+        if spi >= 0:
+            old.hint = (number, ~spi)
             return False
     return True
 

@@ -151,7 +151,7 @@ class State:
     """A path at one instruction. A checkpoint is a state that others are compared with, kept under its instruction."""
 
     __slots__ = (
-        "branches", "callback_unroll", "cleaned", "depth", "equal", "first", "frames", "freed",
+        "branches", "callback_unroll", "cleaned", "depth", "equal", "first", "frames", "freed", "hint",
         "history", "hits", "holds", "idx", "last", "may_goto_depth", "misses", "parent", "sleepable",
     )  # fmt: skip
 
@@ -173,6 +173,7 @@ class State:
         self.misses = 0
         self.freed = False
         self.equal: State | None = None
+        self.hint: tuple[int, int] | None = None
 
     def copy(self) -> State:
         """An independent copy, as the kernel's copy_verifier_state makes it."""
@@ -194,6 +195,7 @@ class State:
         new.misses = 0
         new.freed = False
         new.equal = None
+        new.hint = None
         return new
 
     @property
