@@ -221,7 +221,7 @@ def map_create(request: MapRequest) -> Handle:
         r.type, r.key_size, r.value_size, r.max_entries, r.flags, r.inner_fd, 0, _name(r.name), 0,
         r.btf_fd, r.btf_key, r.btf_value, r.btf_vmlinux_value, r.extra,
     )  # fmt: skip
-    return Handle(_call(Command.MAP_CREATE, block, f"map {r.name!r}, type {r.type}")[0])
+    return Handle(_call(Command.MAP_CREATE, block, f"map {r.name!r} of type {r.type}" if r.name else "")[0])
 
 
 def _element(command: Command, fd: int, key: bytes | None, value: int, flags: int) -> None:
