@@ -54,6 +54,7 @@ RULES: Final = (
     Rule("array-constant-key-not-null", ("6.14",), "an array lookup with a constant key in range is never null"),
     Rule("private-stack", ("6.13",), "some tracing programs get a stack of their own beyond 512 bytes"),
     Rule("linked-scalars-delta", ("6.12",), "scalars that differ by a constant are narrowed together"),
+    Rule("gotol", ("6.6", "6.1.192"), "a jump with a distance of 32 bits; the 6.1 line got it with a fix"),
     Rule("failure-report", ("7.3",), "the log ends in a report for people: Reason, At, Causal path, Suggestion"),
 )
 """Every rule; the versions from design/kernel-versions.md, corrected where a measured kernel says otherwise."""
