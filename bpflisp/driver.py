@@ -7,6 +7,7 @@ Each stage is a function from a value to a value. What is wrong with the source 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,17 +87,12 @@ def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: in
 
 
 def _span(unit: Unit, position: Position | None) -> Span | None:
-    """The line of a position, as far as it is one of the source."""
+    """The word at a position, as far as it is one of the source."""
     if position is None or unit.source is None or position.file != unit.source.name:
         return None
-    line = unit.source.line(position.line)
-    start = _offset(unit.source, position)
-    return Span(unit.source, start, start + max(1, len(line) - position.column + 1))
-
-
-def _offset(source: Source, position: Position) -> int:
-    lines = source.text.split("\n")[: position.line - 1]
-    return sum(len(line) + 1 for line in lines) + position.column - 1
+    start = unit.source.offset(position.line, position.column)
+    word = re.compile(r"[^\s()]+|.?").match(unit.source.text, start)
+    return Span(unit.source, start, word.end() if word else start + 1)
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class Checker:
         local = self.find(name)
         if local is not None:
             local.reads += 1
+            local.examined = True
             return tree.Read(local=local, type=local.type, span=self.span)
         constant = self.constant_named(name)
         if constant is not None:
@@ -339,7 +340,14 @@ class Checker:
 
     def address(self, cell: Cons, what: str) -> Tree:
         """An argument that is about to be read or written through."""
+        local = self.find(cell.car) if isinstance(cell.car, Symbol) else None
+        examined = local is not None and local.examined
         node = self.value(cell)
+        if local is not None:
+            # A variable that may be null, and was used for nothing but this yet, cannot have been tested.
+            local.examined = examined
+            if not examined and isinstance(local.type, Pointer) and local.type.maybe_null:
+                raise _maybe_null(cell, what)
         require_memory(node, cell, what)
         return node
 
@@ -380,6 +388,11 @@ def _maybe_null(cell: Cons, what: str) -> FormError:
     if head.startswith("map-lookup") or head == "getmap":
         name = text(form.cdr.car) if isinstance(form, Cons) and isinstance(form.cdr, Cons) else "it"
         because = f"a key need not be in the map `{name}`"
+    if not isinstance(form, Cons):
+        problem = f"`{head}` may be null here, and null cannot be {what}"
+        return fail(
+            "maybe-null", problem, element_span(cell), because="nothing tests it before", help=f"(when {head} ...)"
+        )
     return fail(
         "maybe-null",
         f"`{head}` may return null here, and null cannot be {what}",

@@ -18,13 +18,17 @@ from bpflisp.spec.isa import Op
 
 @dataclass(slots=True, eq=False)
 class Local:
-    """A variable. `declared` is the type that stores truncate to, if one was given; `type` what is known by now."""
+    """A variable. `declared` is the type that stores truncate to, if one was given; `type` what is known by now.
+
+    `examined`: its value went somewhere but into an address; it may have been tested for null.
+    """
 
     name: str
     type: Type = U64
     declared: NumberType | None = None
     span: Span | None = None
     reads: int = 0
+    examined: bool = False
     assigned: bool = False
 
 

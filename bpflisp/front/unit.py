@@ -254,6 +254,7 @@ def _defined_twice(unit: Unit, name: Symbol, span: Span | None, what: str) -> No
 
 _MAP_OPTIONS = (":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS")
 _SIZELESS = ("ringbuf", "user_ringbuf", "arena")
+_ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage", "struct_ops")
 _KEYLESS = ("queue", "stack", "bloom_filter")
 
 
@@ -350,6 +351,10 @@ def _check_sizes(unit: Unit, decl: MapDecl, form: Cons) -> None:
                     form.span,
                     help=f"say `:{what}-size BYTES` or `:{what}-type TYPE`",
                 )
+    if not decl.max_entries and decl.type not in (*maps.LOCAL_STORAGE, *_ENTRYLESS):
+        problem = f"the map `{decl.name.lower()}` has no entries"
+        because = "the kernel refuses to create it"
+        unit.found.add(warning("no-entries", problem, decl.span, because=because, help="say `:max-entries N`"))
     if decl.is_array and decl.key_size != 4:
         problem = f"the key of an array has 4 bytes, not {decl.key_size}"
         raise fail("size-mismatch", problem, form.span, because="the kernel refuses to create any other")

@@ -21,9 +21,14 @@ WORDS = sorted({token for tokens in SOURCES for token in tokens if token.strip()
 
 
 def compiles_or_tells(text: str) -> None:
+    problem: CompileError | None = None
     try:
-        assert compile_text(text).startswith(b"\x7fELF")
-    except CompileError as problem:
+        elf = compile_text(text)
+    except CompileError as caught:
+        problem = caught
+    if problem is None:
+        assert elf.startswith(b"\x7fELF")
+    else:
         assert problem.errors
         assert all(d.render() for d in problem.diagnostics)
 
