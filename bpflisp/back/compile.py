@@ -9,6 +9,7 @@ from bpflisp.back.loops import set_depths
 from bpflisp.back.machine import Code
 from bpflisp.back.regalloc import allocate
 from bpflisp.back.select import select
+from bpflisp.back.slots import share_slots
 from bpflisp.back.tails import merge_tails
 from bpflisp.back.target import Target
 from bpflisp.ir.clone import clone_function
@@ -24,6 +25,8 @@ def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code
     target = Target.of(mcpu)
     function = clone_function(function)
     legalise(function, target)
+    if opt:
+        share_slots(function)
     machine = select(function, target)
     set_depths(machine)
     before = snapshot(machine)

@@ -13,6 +13,7 @@ from bpflisp.back.interference import Interference, build
 from bpflisp.back.liveness import members
 from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MBlock, MFunction, MInsn
 from bpflisp.back.rename import rename
+from bpflisp.back.slots import share_spills
 from bpflisp.ir.ssa import Slot
 from bpflisp.spec.isa import FRAME_POINTER, LDX, MODE_MEM, SIZE_BITS, STX, Kind
 
@@ -28,15 +29,19 @@ def allocate(function: MFunction) -> None:
     Raises BackError where that does not come to an end, which says that an instruction needs too many registers.
     """
     temporaries: set[int] = set()
+    spills: set[Slot] = set()
     for _ in range(_ROUNDS):
         graph = build(function)
         colours, spilled = _Colouring(graph, temporaries).run()
         if not spilled:
             rename(function, colours)
             _drop_idle_copies(function)
+            share_spills(function, frozenset(spills))
             return
         for register in spilled:
-            temporaries |= _spill(function, register)
+            slot = Slot(8, 8, f"spill{len(spills):04}")
+            spills.add(slot)
+            temporaries |= _spill(function, register, slot)
     raise BackError(f"{function.name}: no allocation of registers found", None)
 
 
@@ -157,11 +162,10 @@ class _Colouring:
 # Spilling
 
 
-def _spill(function: MFunction, register: int) -> set[int]:
+def _spill(function: MFunction, register: int, slot: Slot) -> set[int]:
     """Keep a register in memory, or make it again, at every instruction that names it; gives the registers made."""
     defining = [insn for insn in function.instructions() if register in insn.defs()]
     maker = defining[0] if len(defining) == 1 and _can_be_made_again(defining[0]) else None
-    slot = Slot(8, 8, "spill")
     made: set[int] = set()
     for block in function.blocks:
         _spill_in_block(function, block, register, maker, slot, made)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import points
 from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Value, const
-from bpflisp.opt.facts import greatest, points
+from bpflisp.opt.facts import greatest
 from bpflisp.spec.alu import M32, byte_order, compare
 from bpflisp.spec.isa import Op
 

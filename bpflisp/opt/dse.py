@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import Place, escaped_slots, place_of, slots_passed
 from bpflisp.ir.dataflow import solve
 from bpflisp.ir.ssa import Block, Call, Function, Instr, Slot, Zero
-from bpflisp.opt.effects import Place, escaped_slots, place_of, slots_passed
 
 _Live = dict[Slot, int]
 """Slot -> bit set of the bytes that may be read from here on; a slot that is not there has none."""

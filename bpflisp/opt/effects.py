@@ -2,82 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from bpflisp.ir import ssa
-from bpflisp.ir.dataflow import reverse_postorder
-from bpflisp.ir.ssa import Call, CallKind, Function, Instr, Slot, Value
-from bpflisp.opt.facts import Space, root, space
+from bpflisp.ir.addresses import Place, Space, overlap, place_of, slots_passed, space
+from bpflisp.ir.ssa import Call, CallKind, Instr, Slot
 from bpflisp.spec import helpers
 from bpflisp.spec.helpers import ArgType
-from bpflisp.spec.isa import Op
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """`size` bytes at `base + off`; `off` None: somewhere in what `base` points into."""
-
-    base: Value
-    off: int | None
-    size: int
-
-
-def place_of(instr: Instr) -> Place | None:
-    """The bytes that a load, store, zeroing or atomic touches; None for any other instruction."""
-    if not isinstance(instr, ssa.Load | ssa.Store | ssa.Zero | ssa.Atomic):
-        return None
-    base, distance = root(instr.args[0])
-    return Place(base, None if distance is None else distance + instr.off, instr.size)
-
-
-_APART = frozenset({Space.STACK, Space.PACKET, Space.OBJECT})
-"""Spaces of which two never overlap."""
-
-
-def overlap(a: Place, b: Place, escaped: frozenset[Slot]) -> bool:
-    """Whether the two may share a byte. `escaped` are the slots whose address others may know."""
-    if a.base == b.base:
-        if a.off is None or b.off is None:
-            return True
-        return a.off < b.off + b.size and b.off < a.off + a.size
-    first, second = space(a.base), space(b.base)
-    if first is Space.STACK and second is Space.STACK:
-        return False
-    for slot, other in ((a.base, second), (b.base, first)):
-        if isinstance(slot, Slot):
-            return other is Space.UNKNOWN and slot in escaped
-    return not (first in _APART and second in _APART and first is not second)
-
-
-def escaped_slots(function: Function) -> frozenset[Slot]:
-    """Slots whose address is stored, handed to a block, compared, or computed with in other ways than an addition.
-
-    The address of a slot that a call takes does not escape by it: no helper keeps one.
-    """
-    derived: dict[Value, Slot] = {}
-    escaped: set[Slot] = set()
-    for instr in (instr for block in reverse_postorder(function) for instr in block.instructions()):
-        for index, value in enumerate(ssa.operands(instr)):
-            slot = value if isinstance(value, Slot) else derived.get(value)
-            if slot is None:
-                continue
-            if isinstance(instr, ssa.Binary) and instr.op is Op.ADD and instr.width == 64:
-                derived[instr] = slot
-                base, _ = root(instr)
-                if base != slot:
-                    escaped.add(slot)
-            elif not _keeps_apart(instr, index):
-                escaped.add(slot)
-    return frozenset(escaped)
-
-
-def _keeps_apart(instr: Instr, index: int) -> bool:
-    """Whether the operand at `index` is an address to be used here and now."""
-    if isinstance(instr, ssa.Load | ssa.Store | ssa.Zero | ssa.Atomic):
-        return index == 0
-    return isinstance(instr, Call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +61,6 @@ def effect_of(call: Call) -> CallEffect:
 def is_pure_call(call: Call) -> bool:
     """Whether the call may go when its result is not used. A look-up may not in an LRU map: it marks the entry."""
     return False
-
-
-def slots_passed(call: Instr) -> Iterator[Slot]:
-    """The stack slots whose addresses the call (or asm) takes."""
-    for arg in call.args:
-        base, _ = root(arg)
-        if isinstance(base, Slot):
-            yield base
 
 
 def kills(instr: Instr, place: Place, escaped: frozenset[Slot]) -> bool:

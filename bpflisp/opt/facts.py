@@ -1,14 +1,10 @@
-"""What is known of values: the greatest number that one can be, and what kind of memory an address points into."""
+"""What is known of values: the greatest number that one can be."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from bpflisp.ir import ssa
-from bpflisp.ir.ssa import Call, CallKind, Leaf, Slot, Value
-from bpflisp.spec import helpers
+from bpflisp.ir.ssa import Value
 from bpflisp.spec.alu import M32, M64
-from bpflisp.spec.helpers import RetType
 from bpflisp.spec.isa import Op
 
 _DEPTH = 12
@@ -62,91 +58,3 @@ def _greatest_of_binary(value: ssa.Binary, depth: int) -> int:
             shifted = left << (count.number & (value.width - 1)) if isinstance(count, ssa.Const) else limit
             return min(shifted, limit)
     return limit
-
-
-class Space(StrEnum):
-    """What an address points into, as far as the value tells."""
-
-    STACK = "stack"
-    CONTEXT = "context"
-    PACKET = "packet"
-    OBJECT = "object"  # a map value, a ring-buffer record
-    DATA = "data"
-    UNKNOWN = "unknown"
-
-
-_OBJECTS = frozenset({RetType.PTR_TO_MAP_VALUE, RetType.PTR_TO_MEM})
-
-
-def returns_object(call: Call) -> bool:
-    """Whether the call gives the address of a map value or of a ring-buffer record (or null)."""
-    if call.kind is not CallKind.HELPER:
-        return False
-    helper = helpers.by_id(call.number)
-    if helper is None or not helper.protos:
-        return False
-    return all(
-        proto.ret.type is RetType.PTR_TO_MAP_VALUE
-        or (proto.ret.type is RetType.PTR_TO_MEM and "MEM_RINGBUF" in proto.ret.flags)
-        for proto in helper.protos
-    )
-
-
-def space(value: Value) -> Space:
-    """The space of a value that is taken as an address, without looking through arithmetic."""
-    match value:
-        case Slot():
-            return Space.STACK
-        case ssa.DataRef():
-            return Space.DATA
-        case ssa.ContextLoad(size=4, scalar=False):
-            return Space.PACKET
-        case Call() if returns_object(value):
-            return Space.OBJECT
-    return Space.UNKNOWN
-
-
-def root(value: Value) -> tuple[Value, int | None]:
-    """The value that an address was computed from, and its distance if that is constant.
-
-    Of a sum of two values the one that is known to be an address is taken; where neither is, the sum is its own root.
-    """
-    distance: int | None = 0
-    while isinstance(value, ssa.Binary) and value.width == 64 and value.op in (Op.ADD, Op.SUB):
-        left, right = value.args
-        if isinstance(right, ssa.Const):
-            step = right.number if value.op is Op.ADD else -right.number
-            distance = None if distance is None else distance + step
-            value = left
-            continue
-        if isinstance(left, ssa.Const) and value.op is Op.ADD:
-            left, right = right, left
-            distance = None if distance is None else distance + right.number if isinstance(right, ssa.Const) else None
-            value = left
-            continue
-        into = [arg for arg in (left, right if value.op is Op.ADD else left) if points(arg)]
-        if not into:
-            return value, distance
-        value, distance = into[0], None
-    return value, None if distance is None else signed_distance(distance)
-
-
-def signed_distance(distance: int) -> int:
-    """The distance modulo 2**64, nearest to zero."""
-    distance &= M64
-    return distance - (1 << 64) if distance >> 63 else distance
-
-
-def points(value: Value) -> bool:
-    """Whether the value is known to be an address, or one plus something."""
-    while isinstance(value, ssa.Binary) and value.width == 64 and value.op in (Op.ADD, Op.SUB):
-        left, right = value.args
-        if points_itself(right):
-            return True
-        value = left
-    return points_itself(value)
-
-
-def points_itself(value: Value) -> bool:
-    """Whether the value is an address by its own nature."""
-    return (isinstance(value, Leaf) and not isinstance(value, ssa.Const)) or space(value) is not Space.UNKNOWN

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import Place, escaped_slots, place_of
 from bpflisp.ir.dataflow import reverse_postorder, solve
 from bpflisp.ir.ssa import Block, Extend, Function, Instr, Slot, Value, const
-from bpflisp.opt.effects import Place, escaped_slots, kills, kills_context, place_of
+from bpflisp.opt.effects import kills, kills_context
 
 _Key = tuple[Place | tuple[Value, int, int], bool]
 """A place in memory (or of the context), and whether the value is what a sign-extending load gives."""

@@ -7,8 +7,8 @@ same pointer plus a constant one identity, so a check of the one serves the othe
 from __future__ import annotations
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import signed_distance
 from bpflisp.ir.ssa import Binary, Const, DataRef, Function, Slot
-from bpflisp.opt.facts import signed_distance
 from bpflisp.spec.isa import Op
 
 _LIMIT = 1 << 15

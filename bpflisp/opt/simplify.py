@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import singledispatch
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import points
 from bpflisp.ir.dataflow import reverse_postorder
 from bpflisp.ir.ssa import Binary, Const, Extend, Function, Instr, Value, const, count_uses
 from bpflisp.opt.comparisons import simplify_branch, simplify_compare
-from bpflisp.opt.facts import greatest, points
+from bpflisp.opt.facts import greatest
 from bpflisp.opt.rewriting import rewrite
 from bpflisp.spec.alu import M32, byte_order, compute, signed
 from bpflisp.spec.isa import Op
