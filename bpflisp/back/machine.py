@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from bpflisp.ir.ssa import CoreAccess, Position, Slot
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import ALU64, ALU_CODES, FRAME_POINTER, SRC_IMM, SRC_REG, Kind, Op, Row, row_of
+from bpflisp.spec.isa import (
+    ALU32,
+    ALU64,
+    ALU_CODES,
+    FRAME_POINTER,
+    MODE_ATOMIC,
+    SRC_IMM,
+    SRC_REG,
+    STX,
+    Kind,
+    Op,
+    Row,
+    row_of,
+)
 
 FIRST_VIRTUAL = 16
 CALLER_SAVED = (0, 1, 2, 3, 4, 5)
@@ -75,51 +89,70 @@ class MInsn:
 
     def uses(self) -> tuple[int, ...]:
         """Registers that are read; r10 aside, which never changes."""
-        if self.raw:
+        if self.raw or self.is_lea:
             return self.reads
-        found = [register for register in _field_uses(self) if register != FRAME_POINTER]
-        return (*found, *self.reads)
+        role = _role(self.opcode, self.off, self.imm)
+        dst, src = self.dst, self.src
+        found = self.reads
+        if role & _READS_SRC and src != FRAME_POINTER:
+            found = (src, *found)
+        if role & _READS_DST and dst != FRAME_POINTER:
+            found = (dst, *found)
+        return (0, *found) if role & _READS_R0 else found
 
     def defs(self) -> tuple[int, ...]:
         """Registers that are written, by a call's clobbering too."""
         if self.raw:
             return self.writes
-        return (*_field_defs(self), *self.writes)
+        role = _role(self.opcode, self.off, self.imm)
+        if role & _WRITES_DST:
+            return (self.dst, *self.writes)
+        if role & _WRITES_SRC:
+            return (self.src, *self.writes)
+        if role & _WRITES_R0:
+            return (0, *self.writes)
+        return CALLER_SAVED if role & _CLOBBERS else self.writes
 
 
-_WRITES_DST = frozenset({Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_IMM64})
-_READS_BOTH = frozenset({Kind.STORE, Kind.ATOMIC})
+_READS_DST, _READS_SRC, _READS_R0, _WRITES_DST, _WRITES_SRC, _WRITES_R0, _CLOBBERS = (1 << bit for bit in range(7))
 _MOVES = frozenset({Op.MOV, Op.MOVSX8, Op.MOVSX16, Op.MOVSX32})
 
 
-def _field_uses(insn: MInsn) -> tuple[int, ...]:
-    row = insn.row
+def _role(opcode: int, off: int, imm: int) -> int:
+    """What an instruction does with its register fields. Offset and immediate matter where they select it alone."""
+    cls = opcode & 7
+    if cls == STX:
+        return _role_of(opcode, 0, imm if opcode & 0xE0 == MODE_ATOMIC else 0)
+    return _role_of(opcode, off if cls in (ALU32, ALU64) else 0, 0)
+
+
+@cache
+def _role_of(opcode: int, off: int, imm: int) -> int:
+    row = row_of(opcode, off, imm)
+    source = _READS_SRC if row.reg else 0
     match row.kind:
         case Kind.ALU:
-            if insn.is_lea:
-                return ()
-            right = (insn.src,) if row.reg else ()
-            return right if row.op in _MOVES else (insn.dst, *right)
-        case Kind.NEG | Kind.END | Kind.STORE_IMM:
-            return (insn.dst,)
+            return _WRITES_DST | source | (0 if row.op in _MOVES else _READS_DST)
+        case Kind.NEG | Kind.END:
+            return _READS_DST | _WRITES_DST
         case Kind.LOAD | Kind.LOAD_SIGNED:
-            return (insn.src,)
+            return _READS_SRC | _WRITES_DST
+        case Kind.LOAD_IMM64:
+            return _WRITES_DST
+        case Kind.STORE_IMM:
+            return _READS_DST
+        case Kind.STORE:
+            return _READS_DST | _READS_SRC
+        case Kind.ATOMIC:
+            fetched = _WRITES_R0 if row.op is Op.CMPXCHG else _WRITES_SRC
+            return _READS_DST | _READS_SRC | (fetched if row.fetch else 0)
         case Kind.BRANCH:
-            return (insn.dst, insn.src) if row.reg else (insn.dst,)
+            return _READS_DST | source
         case Kind.EXIT:
-            return (0,)
-    return (insn.dst, insn.src) if row.kind in _READS_BOTH else ()
-
-
-def _field_defs(insn: MInsn) -> tuple[int, ...]:
-    row = insn.row
-    if row.kind in _WRITES_DST:
-        return (insn.dst,)
-    if row.kind is Kind.ATOMIC and row.fetch:
-        return (0,) if row.op is Op.CMPXCHG else (insn.src,)
-    if row.kind is Kind.CALL:
-        return CALLER_SAVED
-    return ()
+            return _READS_R0
+        case Kind.CALL:
+            return _CLOBBERS
+    return 0
 
 
 def lea(register: int, slot: Slot, position: Position | None) -> MInsn:

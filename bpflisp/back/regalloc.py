@@ -7,14 +7,15 @@ has machine registers alone; `audit.py` proves it independently.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
 
 from bpflisp.back.interference import Interference, build
 from bpflisp.back.liveness import members
-from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MBlock, MFunction, MInsn
+from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MFunction, MInsn
 from bpflisp.back.rename import rename
 from bpflisp.back.slots import share_spills
-from bpflisp.ir.ssa import Slot
+from bpflisp.ir.ssa import Position, Slot
 from bpflisp.spec.isa import FRAME_POINTER, LDX, MODE_MEM, SIZE_BITS, STX, Kind
 
 COLOURS = len(ALLOCATABLE)
@@ -38,10 +39,9 @@ def allocate(function: MFunction) -> None:
             _drop_idle_copies(function)
             share_spills(function, frozenset(spills))
             return
-        for register in spilled:
-            slot = Slot(8, 8, f"spill{len(spills):04}")
-            spills.add(slot)
-            temporaries |= _spill(function, register, slot)
+        made, slots = _spill(function, spilled, len(spills))
+        temporaries |= made
+        spills |= slots
     raise BackError(f"{function.name}: no allocation of registers found", None)
 
 
@@ -121,18 +121,24 @@ class _Colouring:
     def _simplify(self) -> list[int]:
         """The registers in the order in which they leave the graph: easy ones, else the cheapest to spill."""
         left = {r for r in self.conflicts if r >= FIRST_VIRTUAL}
-        present = sum(1 << r for r in self.conflicts)
+        degree = {r: self.conflicts[r].bit_count() for r in left}
+        easy = [r for r in left if degree[r] < COLOURS]
+        heapify(easy)
         order = []
         while left:
-            easy = [r for r in left if (self.conflicts[r] & present).bit_count() < COLOURS]
-            chosen = min(easy) if easy else min(left, key=lambda r: self._spill_cost(r, present))
+            chosen = heappop(easy) if easy else min(left, key=lambda r: self._spill_cost(r, degree[r]))
+            if chosen not in left:
+                continue
             order.append(chosen)
             left.discard(chosen)
-            present &= ~(1 << chosen)
+            for other in members(self.conflicts[chosen]):
+                if other in left:
+                    degree[other] -= 1
+                    if degree[other] == COLOURS - 1:
+                        heappush(easy, other)
         return order
 
-    def _spill_cost(self, register: int, present: int) -> tuple[bool, float, int]:
-        degree = (self.conflicts[register] & present).bit_count()
+    def _spill_cost(self, register: int, degree: int) -> tuple[bool, float, int]:
         return register in self.temporaries, self.graph.weight.get(register, 0.0) / max(degree, 1), register
 
     def _select(self, order: list[int]) -> tuple[dict[int, int], list[int]]:
@@ -162,50 +168,77 @@ class _Colouring:
 # Spilling
 
 
-def _spill(function: MFunction, register: int, slot: Slot) -> set[int]:
-    """Keep a register in memory, or make it again, at every instruction that names it; gives the registers made."""
-    defining = [insn for insn in function.instructions() if register in insn.defs()]
-    maker = defining[0] if len(defining) == 1 and _can_be_made_again(defining[0]) else None
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where a spilled register is when it is in none: made again by an instruction, or in a slot."""
+
+    slot: Slot
+    maker: MInsn | None
+
+    def fetch(self, into: int, position: Position | None) -> MInsn:
+        if self.maker is not None:
+            return replace(self.maker, dst=into, position=position, number=0)
+        return MInsn(LOAD64, into, FRAME_POINTER, slot=self.slot, position=position)
+
+
+def _spill(function: MFunction, registers: list[int], count: int) -> tuple[set[int], set[Slot]]:
+    """Keep registers in memory, or make them again, around every instruction that names them.
+
+    Gives the short-lived registers that stand for them, and the slots. `count` numbers slots from there on.
+    """
+    makers = _makers(function, set(registers))
+    homes = {
+        register: _Home(Slot(8, 8, f"spill{count + index:04}"), makers.get(register))
+        for index, register in enumerate(registers)
+    }
     made: set[int] = set()
     for block in function.blocks:
-        _spill_in_block(function, block, register, maker, slot, made)
-    return made
+        body: list[MInsn] = []
+        for insn in block.instructions():
+            _spill_around(function, insn, homes, body, made)
+        if block.end:
+            body.pop()
+        block.body = body
+    return made, {home.slot for home in homes.values()}
+
+
+def _makers(function: MFunction, registers: set[int]) -> dict[int, MInsn]:
+    """For each register that one instruction alone writes, which gives the same value anywhere, that instruction."""
+    defining: dict[int, list[MInsn]] = {}
+    for insn in function.instructions():
+        for register in insn.defs():
+            if register in registers:
+                defining.setdefault(register, []).append(insn)
+    return {r: found[0] for r, found in defining.items() if len(found) == 1 and _can_be_made_again(found[0])}
 
 
 def _can_be_made_again(insn: MInsn) -> bool:
-    """Whether it gives the same value anywhere: it reads no register and no memory."""
+    """Whether it reads no register and no memory."""
     return not insn.raw and insn.row.kind in (Kind.ALU, Kind.LOAD_IMM64) and not insn.uses()
 
 
-def _spill_in_block(
-    function: MFunction, block: MBlock, register: int, maker: MInsn | None, slot: Slot, made: set[int]
-) -> None:
-    body: list[MInsn] = []
-    for insn in [*block.body, *([block.end] if block.end else [])]:
-        reads, writes = register in insn.uses(), register in insn.defs()
-        if maker is insn:
+def _spill_around(function: MFunction, insn: MInsn, homes: dict[int, _Home], body: list[MInsn], made: set[int]) -> None:
+    """Append an instruction, with what fetches its spilled operands before it and what stores its result after it."""
+    uses, defs = insn.uses(), insn.defs()
+    stores: list[MInsn] = []
+    for register in dict.fromkeys((*uses, *defs)):
+        home = homes.get(register)
+        if home is None:
             continue
-        if not reads and not writes:
-            body.append(insn)
-            continue
+        if home.maker is insn:
+            return
         temporary = function.register()
         made.add(temporary)
-        if reads:
-            body.append(
-                replace(maker, dst=temporary, position=insn.position, number=0)
-                if maker
-                else MInsn(LOAD64, temporary, FRAME_POINTER, slot=slot, position=insn.position)
-            )
-        rename_in(insn, register, temporary)
-        body.append(insn)
-        if writes:
-            body.append(MInsn(STORE64, FRAME_POINTER, temporary, slot=slot, position=insn.position))
-    if block.end:
-        body.pop()
-    block.body = body
+        if register in uses:
+            body.append(home.fetch(temporary, insn.position))
+        if register in defs:
+            stores.append(MInsn(STORE64, FRAME_POINTER, temporary, slot=home.slot, position=insn.position))
+        _rename_in(insn, register, temporary)
+    body.append(insn)
+    body += stores
 
 
-def rename_in(insn: MInsn, old: int, new: int) -> None:
+def _rename_in(insn: MInsn, old: int, new: int) -> None:
     """Write `new` for the virtual register `old` in the instruction's fields."""
     if insn.dst == old:
         insn.dst = new
