@@ -77,6 +77,9 @@ class Array(Map):
         self._check(key, value)
         if self.definition.frozen:
             raise base.MapError(errno.EPERM, f"map {self.name!r} is frozen")
+        if flags & base.F_LOCK:
+            # bpf(2) looks at this before the map does: no value here has a spin lock.
+            self._done(-errno.EINVAL, "update")
         (index,) = _INDEX.unpack(key)
         self._done(self._refuses(index, flags), "update")
         at, size = index * self.stride, len(value) // len(self.blocks)
