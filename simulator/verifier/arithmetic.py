@@ -378,7 +378,8 @@ def _fits_s32(number: int) -> bool:
 
 
 def _synced(m: Machine, value: int, mask: int, smin: int, smax: int, umin: int, umax: int) -> Scalar:
-    return checked(sync((value, mask, smin, smax, umin, umax, *_UNBOUNDED32), m.domain.rules))
+    rules = m.domain.rules
+    return checked(sync((value, mask, smin, smax, umin, umax, *_UNBOUNDED32), rules))
 
 
 def _same_sum(m: Machine, ptr: Reg) -> Scalar:

@@ -177,7 +177,7 @@ _WITHOUT_LINKS = frozenset({Kind.CALL, Kind.EXIT, Kind.LOAD_IMM64, Kind.LOAD_PAC
 def registers_sought(insn: Insn | None) -> int:
     """The registers that have to be sought for an instruction to matter to the walk; all of them where it always does.
 
-    Stack slots and linked registers are in the path's history: an instruction that has those there is never passed over.
+    Stack slots and linked registers are in the path's history: an instruction with those there is never passed over.
     """
     if insn is None:
         return 0

@@ -112,9 +112,9 @@ class Branch:
         """The registers and slots that share an identity with an operand, up to six; others lose theirs."""
         found: list[tuple[int, bool, int]] = []
         if self.constant is None and src.type == r.SCALAR and src.id:
-            _collect(self.m.state, src.id & ~ADD_CONST, found)
+            _collect(self.m, src.id & ~ADD_CONST, found)
         if dst.type == r.SCALAR and dst.id:
-            _collect(self.m.state, dst.id & ~ADD_CONST, found)
+            _collect(self.m, dst.id & ~ADD_CONST, found)
         return tuple(found)
 
     def _narrow(self, here: State, there: State, dst: Reg, src: Reg, links: Linked) -> None:
@@ -169,12 +169,14 @@ def _renumbered(reg: Reg, num: object) -> Reg:
     return scalar_reg(num)  # type: ignore[arg-type]
 
 
-def _collect(state: State, identity: int, found: list[tuple[int, bool, int]]) -> None:
+def _collect(m: Machine, identity: int, found: list[tuple[int, bool, int]]) -> None:
+    state = m.state
     for number in range(len(state.frames) - 1, -1, -1):
         frame = state.frames[number]
+        live = m.live_regs[state.insn_of(number)]
         for register in range(10):
             reg = frame.regs[register]
-            if reg.type == r.SCALAR and reg.id & ~ADD_CONST == identity:
+            if reg.id and live >> register & 1 and reg.type == r.SCALAR and reg.id & ~ADD_CONST == identity:
                 if len(found) < MAX_LINKED:
                     found.append((number, True, register))
                 else:

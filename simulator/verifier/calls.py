@@ -35,6 +35,7 @@ def enter(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -
     callee.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=depth)
     setup(m, state.frames[-1], callee)
     state.frames.append(callee)
+    m.touch_all()
     return callee
 
 

@@ -41,7 +41,7 @@ def _conversion_end(text: bytes, at: int) -> int | None:
 
 def problem(text: bytes, arguments: int) -> str:
     """What is wrong with a format for so many arguments; "" where nothing is. Arguments left over are no problem."""
-    if any(byte < 0x20 and not chr(byte).isspace() or byte == 0x7F for byte in text):
+    if any((byte < 0x20 and not chr(byte).isspace()) or byte == 0x7F for byte in text):
         return "a character that cannot be printed"
     at = used = 0
     while (at := text.find(b"%", at)) >= 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bpflisp.spec.alu import signed
 from bpflisp.spec.btf import Btf, BtfError, BtfKind
 from simulator.verifier import access
 from simulator.verifier import regs as r
@@ -56,7 +57,15 @@ class Globals:
         self._arguments: dict[int, tuple[Argument, ...]] = {}
 
     def check_main(self, m: Machine) -> None:
-        """The entry function's signature only matters to those that replace it."""
+        """What BTF says of the entry function matters to nobody but the log, where the kernel complains of it."""
+        subprogram = m.layout.subprograms[0]
+        if not m.log.level or not subprogram.is_global:
+            return
+        try:
+            self.arguments(m, 0)
+        except Refused as refusal:
+            if isinstance(refusal, Unsupported):
+                return
 
     def arguments(self, m: Machine, number: int) -> tuple[Argument, ...]:
         """What BTF says of the arguments. Raises Refused in the kernel's words."""
@@ -101,10 +110,10 @@ class Globals:
         try:
             size = btf.size_of(head.target)
         except BtfError:
-            kind = "UNKNOWN" if pointee is None else pointee.kind.name
-            shown = "" if pointee is None else pointee.name
+            kind = "UNKNOWN" if pointee is None or pointee.kind is BtfKind.VOID else pointee.kind.name
+            shown = "" if pointee is None or pointee.kind is BtfKind.VOID else pointee.name
             m.fail(f"arg#{index} reference type('{kind} {shown}') size cannot be determined: -22")
-        return Argument("memory", size, "arg:nonnull" not in tags)
+        return Argument("memory", signed(size, 32), "arg:nonnull" not in tags)
 
     def _is_context(self, m: Machine, btf: Btf, target: int) -> bool:
         wanted = CONTEXT_NAMES.get(m.program_type, "")

@@ -52,7 +52,7 @@ def _type_fields(reg: Reg) -> list[str]:
     if reg.type != r.SCALAR and reg.off:
         parts.append(f"off={number_text(reg.off)}")
     if base in (r.PTR_PACKET, r.PTR_PACKET_META):
-        parts.append(f"r={_unsigned_text(reg.data & 0xFFFFFFFF if reg.data < 0 else reg.data)}")
+        parts.append(f"r={_unsigned_text(reg.data & 0xFFFFFFFFFFFFFFFF)}")
     if base == r.PTR_MEM:
         parts.append(f"sz={_unsigned_text(reg.data[0])}")
     if base == r.PTR_DYNPTR:

@@ -174,6 +174,7 @@ class Machine:
         state.frames.append(frame)
         self.state, self.frame = state, frame
         self.idx = subprogram.start
+        self.touch_all()
         if number:
             self.log_line(f"Validating {subprogram.name}() func#{number}...")
             self.globals.set_up(self, number, frame)
@@ -217,7 +218,7 @@ class Machine:
                 if then >= 0:
                     self.idx = then
                     continue
-            self.scratched_regs, self.scratched_slots = 0x7FF, (1 << 64) - 1
+            self.touch_all()
             prune.finish_path(self, state)
             if not self.pending:
                 return
@@ -501,7 +502,13 @@ class Machine:
     def insn_text(self, idx: int, insn: Insn) -> str:
         """An instruction as the log prints it."""
         name = self.layout.kfuncs.get(idx, "")
-        return insn_text(insn, _helper_names(self.kernel), name)
+        # the kernel prints the address of a map or variable, which no two loads have alike: we print none
+        address = 0 if insn.row.kind is Kind.LOAD_IMM64 and insn.src else None
+        return insn_text(insn, _helper_names(self.kernel), name, address)
+
+    def touch_all(self) -> None:
+        """The whole state is printed next."""
+        self.scratched_regs, self.scratched_slots = 0x7FF, (1 << 64) - 1
 
     def touch(self, insn: Insn) -> None:
         """The registers that an instruction reads and writes are printed after it."""
@@ -511,8 +518,6 @@ class Machine:
             mask |= 1 << insn.src
         if row.kind is Kind.CALL:
             mask |= 0x3F
-        elif row.kind is Kind.EXIT:
-            mask |= 1
         elif row.kind is Kind.LOAD_PACKET:
             mask |= 0x7F
         elif row.kind is Kind.ATOMIC and row.op.value == "cmpxchg":

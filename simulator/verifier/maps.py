@@ -1,4 +1,4 @@
-"""Maps as the verifier sees them: sizes, flags, known contents, and the fields of a value that only helpers may touch."""
+"""Maps as the verifier sees them: sizes, flags, known contents, and the parts of a value that only helpers touch."""
 
 from __future__ import annotations
 

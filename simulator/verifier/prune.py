@@ -494,7 +494,7 @@ def _is_endless(m: Machine, old: State, cur: State) -> bool:
 
 
 def bucket(m: Machine, idx: int, state: State) -> int:
-    """Where the kernel keeps checkpoints like this one: by instruction and call site, in a table as long as the program.
+    """Where the kernel keeps checkpoints like this one: by instruction and call site, in a table so long as it.
 
     Which states share a bucket decides which are counted and which hold back new checkpoints, so it is repeated here.
     """

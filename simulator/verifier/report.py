@@ -38,8 +38,13 @@ def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) 
     machine = Machine(layout, kernel_btf, log_level, cpus)
     try:
         machine.run()
+    except Refused as refusal:
+        return machine, refusal
+    try:
         finish(layout, machine.explored_facts())
     except Refused as refusal:
+        for line in refusal.log:
+            machine.log_line(line)
         return machine, refusal
     return machine, None
 
