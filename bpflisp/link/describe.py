@@ -8,7 +8,21 @@ from dataclasses import dataclass
 from bpflisp.link.values import LinkError, LinkFunction, LinkGlobal, LinkMap
 from bpflisp.spec import maps as map_types
 from bpflisp.spec.btf import LINKAGE_EXTERN, LINKAGE_GLOBAL, LINKAGE_STATIC
-from bpflisp.spec.btf_build import CHAR, INT, Array, BtfBuilder, CType, Enum, Pointer, Signature, Void
+from bpflisp.spec.btf_build import (
+    CHAR,
+    INT,
+    U8,
+    U16,
+    U32,
+    U64,
+    Array,
+    BtfBuilder,
+    CType,
+    Enum,
+    Pointer,
+    Signature,
+    Void,
+)
 
 POINTER_SIZE = 8
 _TAIL_CALLED = Signature(INT, [("ctx", Pointer(Void()))])
@@ -41,16 +55,24 @@ def _number(number: int) -> CType:
     return Enum("", 8, [("__unique_value", number)])
 
 
+def _plain(size: int) -> CType:
+    """A type of some size. The kernel takes no map of which only the key or only the value has a type."""
+    return {1: U8, 2: U16, 4: U32, 8: U64}.get(size) or Array(U8, size)
+
+
 def _fields(definition: LinkMap) -> list[tuple[str, CType]]:
     """The attributes of a map, each as the member that declares it; `values` comes apart, for it is never shared."""
     kind = map_types.by_name(definition.type)
     if kind is None:
         raise LinkError(f"map {definition.name!r} has type {definition.type!r}, which no kernel that we know has")
     fields = [("type", _number(kind.number))]
+    typed = definition.key is not None or definition.value is not None
     for name, ctype, size in (
         ("key", definition.key, definition.key_size),
         ("value", definition.value, definition.value_size),
     ):
+        if ctype is None and size and typed:
+            ctype = _plain(size)
         if ctype is not None:
             fields.append((name, Pointer(ctype)))
         elif size:

@@ -19,8 +19,10 @@ from bpflisp.link import (
     RelocKind,
     link,
 )
-from bpflisp.spec.btf_build import INT, U32, U64, Array, Forward, Member, Pointer, Signature, Struct, Void
+from bpflisp.spec.btf_build import INT, U32, U64, Array, BtfBuilder, Forward, Member, Pointer, Signature, Struct, Void
 from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import Kind
+from simulator.loader import load
 
 MOV, MOV_REG, LOAD64, CALL, EXIT, STORE32_IMM, ADD, ADD_REG = 0xB7, 0xBF, 0x18, 0x85, 0x95, 0x62, 0x07, 0x0F
 CONTEXT = Struct("xdp_md", 24, [Member(name, U32, 32 * at) for at, name in enumerate(
@@ -163,6 +165,42 @@ def _broken(**changes: object) -> LinkObject:
 def test_contradictions_are_refused(source: LinkObject, message: str) -> None:
     with pytest.raises(LinkError, match=message):
         link(source)
+
+
+def test_a_map_with_one_type_gets_the_other_too() -> None:
+    """The kernel refuses a map of which only the value has a type; libbpf then drops both, cilium/ebpf gives up."""
+    maps = [LinkMap("m", "hash", value=FLOW, key_size=4, max_entries=1),
+            LinkMap("n", "hash", key=FLOW, value_size=6, max_entries=1)]  # fmt: skip
+    loaded = load(link(LinkObject([], maps))).maps
+    btf = loaded["m"].btf
+    assert btf is not None
+    assert btf.type(loaded["m"].btf_key).name == "u32"
+    assert btf.size_of(loaded["n"].btf_value) == 6
+
+
+def test_what_is_linked_is_what_is_loaded() -> None:
+    loaded = load(link(WHOLE), name="whole.o")
+    assert list(loaded.programs) == ["count", "dispatch"]
+    count = loaded["count"]
+    assert [insn.imm for insn in count.code if insn and insn.row.kind is Kind.CALL] == [1, 8, 9]
+    assert loaded.maps["jumps"].slots == {1: "dispatch"}
+    assert loaded.maps["whole.rodata"].init == WHOLE.globals[0].data
+    assert [line.text.strip() for line in count.line_info] == ["(form 0)", "(form 1)", "(form 2)"] + ["(form 0)"] * 2
+    assert len(count.func_info) == 3
+
+
+def test_a_core_record_is_resolved_against_another_kernel() -> None:
+    ours, theirs = (Struct("task_struct", 8 + at, [Member("pid", INT, 8 * at)]) for at in (0, 12))
+    function = LinkFunction(
+        "f", "raw_tp", [Insn(0xB7, 1, 0, 0, 0), Insn(MOV, 0), Insn(EXIT)], Signature(INT, [("ctx", Pointer(Void()))]),
+        core=[CoreAccess(0, 0, ours, "0:0")],
+    )  # fmt: skip
+    builder = BtfBuilder()
+    builder.add(theirs)
+    loaded = load(link(LinkObject([function])), kernel_btf=builder.to_bytes())
+    first = loaded["f"].code[0]
+    assert first is not None
+    assert first.imm == 12
 
 
 def test_core_records_and_kernel_functions(tmp_path: Path) -> None:
