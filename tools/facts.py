@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,3 @@ def attach_type_name(name: str | None) -> str:
 def map_type_name(name: str) -> str:
     """`BPF_MAP_TYPE_PERCPU_HASH` -> `percpu_hash`, without the `_deprecated` that later kernels add."""
     return name.removeprefix("BPF_MAP_TYPE_").lower().removesuffix("_deprecated")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """`1-3,7`: a set of numbers as people write one."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{low}-{high}" if low != high else str(low) for low, high in runs)

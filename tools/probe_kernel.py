@@ -65,7 +65,7 @@ def _with_attach_types(prog_type: str, *attach_types: str) -> list[Shape]:
 _PLAIN = [
     *("socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp", "perf_event", "lwt_in", "lwt_out"),
     *("lwt_xmit", "lwt_seg6local", "sk_skb", "raw_tracepoint", "raw_tracepoint_writable", "sk_reuseport"),
-    "lirc_mode2",
+    *("lirc_mode2", "cgroup_device", "cgroup_sysctl", "sock_ops", "flow_dissector", "sk_msg"),
 ]
 
 _SOCK_ADDR = [

@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tools.facts import answer, attach_type_name, fact, prog_type_name, ranges
+from bpflisp.spec.tabledata import ranges
+from tools.facts import answer, attach_type_name, fact, prog_type_name
 
 
 def contexts(shared: Path) -> dict[str, Any]:

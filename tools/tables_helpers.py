@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bpflisp.spec.tabledata import numbers
-from tools.facts import PROBED_KERNEL, answer, fact, prog_type_name, ranges
+from bpflisp.spec.tabledata import numbers, ranges
+from tools.facts import PROBED_KERNEL, answer, fact, prog_type_name
 
 # What the kernel's lists of BTF ids stand for: the symbol in its sources -> the structure's name.
 _BTF_SYMBOLS = {

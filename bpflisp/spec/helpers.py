@@ -272,7 +272,8 @@ class _Set:
 def _sets(version: str) -> dict[str, list[_Set]]:
     """Program type -> what was asked of it on this kernel."""
     found: dict[str, list[_Set]] = {}
-    for prog_type, attach_type, sleepable, helpers, gpl in table("helper_sets")[version]["rows"]:
+    asked = kernels.host_of(version) or table("helper_sets")[version]
+    for prog_type, attach_type, sleepable, helpers, gpl in asked["rows"]:
         row = _Set(prog_type, attach_type, sleepable, numbers(helpers), numbers(gpl))
         found.setdefault(prog_type, []).append(row)
     return found
@@ -287,7 +288,16 @@ def _set(version: str, prog_type: str, attach_type: str, sleepable: bool) -> _Se
         rows,
         key=lambda row: (row.attach_type != wanted, row.attach_type != alike, row.sleepable != sleepable),
     )
-    return _with_sleep(order[0], sleepable) if order else None
+    return _with_sleep(_narrowed(order[0], wanted), sleepable) if order else None
+
+
+def _narrowed(row: _Set, attach_type: str) -> _Set:
+    """The row of another attach type, without what 6.18.44 keeps from the one that is meant."""
+    reference = {row.attach_type: row.helpers for row in _sets("6.18.44").get(row.prog_type, [])}
+    if row.attach_type == attach_type or not {row.attach_type, attach_type} <= set(reference):
+        return row
+    kept = reference[row.attach_type] - reference[attach_type]
+    return replace(row, helpers=row.helpers - kept, gpl_only=row.gpl_only - kept)
 
 
 # Before 6.x only a sleepable program may name it; 5.10 and 6.1 could be asked about no sleepable tracing program.
@@ -319,6 +329,9 @@ def _alike(prog_type: str, attach_type: str, asked: Mapping[str, int]) -> str | 
 @cache
 def first_unknown(kernel: str) -> int:
     """The first helper number that this kernel does not have: from it on, a call is `invalid func unknown#N`."""
+    host = kernels.host_of(kernels.resolve(kernel))
+    if host is not None:
+        return int(host["first_unknown"])
     version = kernels.parse(kernels.resolve(kernel))
     before, after = kernels.neighbours(version, list(table("helper_sets")))
     if before is not None and kernels.parse(before)[:2] == version[:2]:
@@ -334,8 +347,11 @@ def _answers(kernel: str, prog_type: str, attach_type: str, sleepable: bool) -> 
     Of a kernel that was not asked: what the one before allows, and what the one after allows as far as the helper's
     own first release goes. A helper that a type was given later than the helper itself came is then dated too early.
     """
-    version = kernels.parse(kernels.resolve(kernel))
+    full = kernels.resolve(kernel)
+    version = kernels.parse(full)
     before, after = kernels.neighbours(version, list(table("helper_sets")))
+    if kernels.host_of(full) is not None:
+        before = after = full
     rows = {name: _set(name, prog_type, attach_type, sleepable) for name in (before, after) if name}
     old, new = rows.get(before or ""), rows.get(after or "")
     if before is not None and (before == after or kernels.parse(before)[:2] == version[:2]):

@@ -1,17 +1,20 @@
 """Kernel versions: what each can, and which of the verifier's rules it has.
 
 A profile is of one release x.y.z. "6.18" means the one that was measured, 6.18.44; a line that was not measured
-("5.15") means its first release, and what it offers is worked out from its measured neighbours. A rule of the verifier
-has a name, and begins with a mainline release; stable releases to which it was carried back are named besides.
+("5.15") means its first release, and what it offers is worked out from its measured neighbours. A path that ends in
+.json means the host that `bpflisp probe` wrote it of: its name is "6.8.0@host.json". A rule of the verifier has a name,
+and begins with a mainline release; stable releases to which it was carried back are named besides.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from bpflisp.spec.rules import RULES, Rule
 from bpflisp.spec.tabledata import table
@@ -33,14 +36,21 @@ class UnknownKernelError(ValueError):
 
 def parse(text: str) -> Version:
     """`6.18`, `6.18.44`, `v6.1-rc3` or `6.1.0-56-cloud-amd64` -> (6, 18, 44); what is left out is 0."""
-    found = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+].*)?", text.strip())
+    found = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+].*)?", text.strip().partition("@")[0])
     if found is None:
         raise UnknownKernelError(f"{text!r} is no kernel version; one reads like 6.18 or 6.18.44")
     return int(found[1]), int(found[2]), int(found[3] or 0)
 
 
 def resolve(text: str) -> str:
-    """The full version that a text names: "6.18" -> "6.18.44", the last measured of its line; "5.15" -> "5.15.0"."""
+    """The full version that a text names: "6.18" -> "6.18.44", the last measured of its line; "5.15" -> "5.15.0".
+
+    A file of `bpflisp probe`: "host.json" -> "6.8.0@host.json". UnknownKernelError where it is none.
+    """
+    if "@" in text:
+        return text
+    if text.endswith(".json"):
+        return f"{'.'.join(map(str, parse(str(host(text)['version']))))}@{text}"
     version = parse(text)
     named_patch = re.match(r"v?\d+\.\d+\.\d+", text.strip()) is not None
     if not named_patch:
@@ -53,6 +63,24 @@ def resolve(text: str) -> str:
 def at_least(version: Version, needed: str) -> bool:
     """Whether a version is the needed release ("5.8") or a later one; "" is needed by nobody and had by nobody."""
     return bool(needed) and version >= parse(needed)
+
+
+@cache
+def host(path: str) -> Mapping[str, Any]:
+    """What `bpflisp probe` wrote of a host: version, first_unknown, rows of helpers. UnknownKernelError if not so."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnknownKernelError(f"{path}: no profile of a kernel: {error}") from None
+    if not isinstance(found, dict) or not {"version", "first_unknown", "rows"} <= set(found):
+        raise UnknownKernelError(f"{path}: no profile of a kernel: `bpflisp probe` writes one")
+    return found
+
+
+def host_of(kernel: str) -> Mapping[str, Any] | None:
+    """What was written of the host that a full version names ("6.8.0@host.json"); None for a release."""
+    _, at, path = kernel.partition("@")
+    return host(path) if at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +100,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One kernel release. `measured` says whether it was asked, or is worked out from its neighbours."""
+    """One kernel release, or one host. `measured` says whether it was asked, or is worked out from its neighbours.
+
+    `host` is the path of the file that was written of it, "" for a release.
+    """
 
     version: Version
+    host: str = ""
 
     @property
     def name(self) -> str:
-        """`6.18.44`."""
-        return ".".join(str(part) for part in self.version)
+        """`6.18.44`, or `6.8.0@host.json`."""
+        release = ".".join(str(part) for part in self.version)
+        return f"{release}@{self.host}" if self.host else release
 
     @property
     def measured(self) -> bool:
         """Whether this very release was booted and asked."""
-        return self.name in MEASURED
+        return bool(self.host) or self.name in MEASURED
 
     def since(self, release: str) -> bool:
         """Whether it is that release or a later one."""
@@ -103,7 +136,8 @@ class Profile:
 @cache
 def profile(kernel: str = DEFAULT) -> Profile:
     """The profile that a version names. UnknownKernelError where it names none."""
-    return Profile(parse(resolve(kernel)))
+    full = resolve(kernel)
+    return Profile(parse(full), full.partition("@")[2])
 
 
 @cache

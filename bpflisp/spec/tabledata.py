@@ -6,6 +6,7 @@ The tables are made by `tools/gen_tables.py`; nobody edits them. Nothing is read
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ def numbers(ranges: str) -> frozenset[int]:
         low, _, high = part.partition("-")
         found.update(range(int(low), int(high or low) + 1))
     return frozenset(found)
+
+
+def ranges(members: Iterable[int]) -> str:
+    """{1, 2, 3, 7} -> `1-3,7`: the inverse of `numbers`."""
+    runs: list[list[int]] = []
+    for number in sorted(set(members)):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{low}-{high}" if low != high else str(low) for low, high in runs)
 
 
 def prefer(prog_type: str, attach_type: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpflisp.spec import kernels
+from bpflisp.spec import helpers, kernels
 from bpflisp.spec.rules import RULES, Rule
 
 NAMED = {
@@ -85,6 +88,39 @@ def test_neighbours() -> None:
     assert kernels.neighbours((6, 1, 192), names) == ("6.1.192", "6.1.192")
     assert kernels.neighbours((4, 0, 0), names) == (None, "5.10.262")
     assert kernels.neighbours((9, 0, 0), names) == ("6.12.117", None)
+
+
+HOST = {"release": "6.8.0-45-generic", "version": "6.8.0", "first_unknown": 212,
+        "rows": [["xdp", "", False, "1-3,51", "51"]]}  # fmt: skip
+
+
+def test_a_host_that_was_probed(tmp_path: Path) -> None:
+    file = tmp_path / "host.json"
+    file.write_text(json.dumps(HOST))
+    profile = kernels.profile(str(file))
+    assert profile.version == (6, 8, 0)
+    assert profile.name == f"6.8.0@{file}"
+    assert profile.measured
+    assert kernels.profile(profile.name) == profile
+    assert profile.has("branch-register-bounds")
+    assert not profile.has("may-goto")
+    for name in (str(file), profile.name):
+        assert helpers.allowed(name, "xdp") == {1, 2, 3, 51}
+        assert helpers.gpl_only(name, "xdp") == {51}
+        assert helpers.allowed(name, "sched_cls") == frozenset()
+        assert helpers.first_unknown(name) == 212
+        assert helpers.refusal(4, name) == "unknown func bpf_probe_read#4"
+        assert helpers.proto(1, "xdp", kernel=name).args
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"version": "six", "first_unknown": 1, "rows": []}'])
+def test_a_file_that_is_no_profile(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "host.json"
+    with pytest.raises(kernels.UnknownKernelError, match="no profile"):
+        kernels.profile(str(file))
+    file.write_text(text)
+    with pytest.raises(kernels.UnknownKernelError):
+        kernels.profile(str(file))
 
 
 def test_limits() -> None:

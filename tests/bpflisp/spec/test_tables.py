@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpflisp.spec.tabledata import FOLDER, numbers
+from bpflisp.spec.tabledata import FOLDER, numbers, ranges
 from tools import gen_tables
-from tools.facts import ranges
 
 
 @pytest.mark.skipif(not gen_tables.SHARED.is_dir(), reason="the facts that the tables are made of are not here")
