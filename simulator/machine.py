@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.isa import STACK_SIZE
-from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, PACKET_BASE, STACK_BASE, MemoryFault, Region
+from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, PACKET_BASE, PACKET_ROOM, STACK_BASE, MemoryFault, Region
 from simulator.outcome import Fault
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Machine:
         self.depth = 0
         self.tail_calls = 0
         self.loops = 0
-        self.fuel: Iterator[int] = iter(())
+        self.fuel: Iterator[None] = iter(())
         """What loops of compiled programs turn on."""
         self.redirect: int | tuple[str, object] | None = None
         self.model: Model | None = None
@@ -92,9 +92,15 @@ class Machine:
 
     def set_packet(self, data: bytes | bytearray, meta: int = 0) -> None:
         """The packet's bytes from now on, of which the first `meta` are metadata, at the address they always have."""
-        packet = Region("packet", PACKET_BASE, bytearray(data))
+        packet = self.packet
+        self.meta = meta
+        if packet is not None and packet.size == len(data):
+            packet.view[:] = data
+            return
+        if len(data) > PACKET_ROOM:
+            raise ValueError(f"a packet of {len(data)} bytes: there is room for {PACKET_ROOM}")
+        self.packet = packet = Region("packet", PACKET_BASE, bytearray(data))
         self.memory.put(packet)
-        self.packet, self.meta = packet, meta
 
     def no_packet(self) -> None:
         """From now on there is no packet."""

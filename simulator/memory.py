@@ -27,6 +27,9 @@ PACKET_BASE = 32 << PAGE_BITS
 SCRATCH_BASE = 19 << PAGE_BITS
 _FIRST_FREE_PAGE = 64
 
+PACKET_ROOM = 31 << PAGE_BITS
+"""Bytes that a packet may have at most."""
+
 
 class MemoryFault(Exception):  # noqa: N818
     """An access that no region allows. Engines turn it into the outcome's fault.

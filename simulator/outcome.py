@@ -37,9 +37,10 @@ FAULT_KINDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """The result of one run.
+    """The result of one run. Nobody changes it; it is not frozen only because a frozen one takes four times as long
+    to make, and every run makes one.
 
     `retval` is r0's low 32 bits, unsigned; `packet` the packet's bytes after the run, None for a program without one;
     `context` the context's fields after the run where the program type lets it write them; `redirect` the target of a

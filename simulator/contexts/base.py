@@ -16,8 +16,8 @@ NO_FIELDS: Mapping[str, int] = {}
 class Model(Protocol):
     """The context of one kind of program.
 
-    `size` is the context's in bytes, 0 where it differs from run to run. `known` are numbers that loads from the
-    context give in every run without metadata, by (address, size).
+    `size` is the context's in bytes, 0 where it differs from run to run. `known` says what loads from the context give
+    in every run without metadata: (address, size) -> (least, greatest).
     """
 
     @property
@@ -26,8 +26,12 @@ class Model(Protocol):
         ...
 
     @property
-    def known(self) -> Mapping[tuple[int, int], int]:
-        """Loads whose value is always the same."""
+    def known(self) -> Mapping[tuple[int, int], tuple[int, int]]:
+        """Loads of which something is known."""
+        ...
+
+    def enter_packet(self, machine: Machine, packet: bytes) -> Sequence[int]:
+        """The same as `enter` with nothing but a packet, for a run that is to be quick."""
         ...
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:

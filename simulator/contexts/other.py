@@ -19,7 +19,7 @@ _MAX_ARGUMENTS = 12
 _UNNAMED = 4096
 """Bytes of a context that is a block and is not given."""
 
-NOTHING: Mapping[tuple[int, int], int] = MappingProxyType({})
+NOTHING: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType({})
 
 
 def other_model(prog_type: str, attach_type: str, section: str) -> Model:
@@ -43,10 +43,21 @@ def _tracepoint(section: str) -> StructModel | BytesModel:
     return BytesModel()
 
 
-class StructModel:
-    """A structure of the user API, or a kprobe's registers (also by the names that parameters have: parm1, rc)."""
+class _NoPacket:
+    """What all contexts without a packet have in common."""
 
     known = NOTHING
+
+    def enter_packet(self, machine: Machine, packet: bytes) -> Sequence[int]:
+        """Refused: such programs run on no packet."""
+        raise InputRefused(errno.EINVAL, "a program of this type runs on a context, not on a packet")
+
+    def packet_changed(self, machine: Machine) -> None:
+        """Nothing: there is no packet."""
+
+
+class StructModel(_NoPacket):
+    """A structure of the user API, or a kprobe's registers (also by the names that parameters have: parm1, rc)."""
 
     def __init__(self, layout: Struct, prog_type: str, attach_type: str) -> None:
         self._layout = layout
@@ -71,9 +82,6 @@ class StructModel:
         view = machine.context.view
         return None, {field.name: get(view, field) for field in self._written}
 
-    def packet_changed(self, machine: Machine) -> None:
-        """Nothing: there is no packet."""
-
 
 def _register_names() -> dict[str, str]:
     """The names that parameters and return value have -> the register of x86-64 that carries them."""
@@ -82,11 +90,10 @@ def _register_names() -> dict[str, str]:
     return named | plain
 
 
-class ArgumentsModel:
+class ArgumentsModel(_NoPacket):
     """An array of 64-bit arguments: `args`, a sequence of ints."""
 
     size = _MAX_ARGUMENTS * 8
-    known = NOTHING
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts the arguments in place, zeros after them."""
@@ -103,15 +110,11 @@ class ArgumentsModel:
         """Neither packet nor fields."""
         return None, NO_FIELDS
 
-    def packet_changed(self, machine: Machine) -> None:
-        """Nothing: there is no packet."""
 
-
-class BytesModel:
+class BytesModel(_NoPacket):
     """A block of bytes: `raw`. What is not given is zero."""
 
     size = 0
-    known = NOTHING
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts the block in place."""
@@ -128,9 +131,6 @@ class BytesModel:
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
         """No packet; the block is the program's own to write."""
         return None, NO_FIELDS
-
-    def packet_changed(self, machine: Machine) -> None:
-        """Nothing: there is no packet."""
 
 
 class MemoryModel(BytesModel):

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bpflisp.spec.contexts import access_table, struct
 from simulator.contexts.base import get, known_field, put
 from simulator.machine import Machine
-from simulator.memory import CONTEXT_BASE, PACKET_BASE
+from simulator.memory import CONTEXT_BASE, PACKET_BASE, PACKET_ROOM
 from simulator.packet import Input, InputRefused
 
 SKB_TYPES: Final = frozenset(
@@ -47,8 +47,12 @@ class SkbModel:
     """The context of one program type that runs on an skb."""
 
     size = SKB.size
-    known: Mapping[tuple[int, int], int] = MappingProxyType(
-        {(CONTEXT_BASE + 76, 4): PACKET_BASE, (CONTEXT_BASE + 140, 4): PACKET_BASE}
+    known: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType(
+        {
+            (CONTEXT_BASE + 76, 4): (PACKET_BASE, PACKET_BASE),
+            (CONTEXT_BASE + 80, 4): (PACKET_BASE, PACKET_BASE + PACKET_ROOM),
+            (CONTEXT_BASE + 140, 4): (PACKET_BASE, PACKET_BASE),
+        }
     )
 
     def __init__(self, prog_type: str, attach_type: str) -> None:
@@ -56,6 +60,10 @@ class SkbModel:
         table = access_table(prog_type, attach_type)
         writes = table.writes if table else frozenset()
         self._written = [field for field in SKB.fields if any(field.offset == offset for offset, _ in writes)]
+
+    def enter_packet(self, machine: Machine, packet: bytes) -> Sequence[int]:
+        """Puts a packet with nothing else in place."""
+        return self.enter(machine, Input(packet, {}))
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts packet and __sk_buff in place."""

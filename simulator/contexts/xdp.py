@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 from simulator.contexts.base import NO_FIELDS
 from simulator.machine import Machine
-from simulator.memory import CONTEXT_BASE, PACKET_BASE
+from simulator.memory import CONTEXT_BASE, PACKET_BASE, PACKET_ROOM
 from simulator.packet import MIN_PACKET, Input, InputRefused
 
 _MD = struct.Struct("<6I")
@@ -24,6 +25,7 @@ FRAME_HEADER = 40
 FRAME_ROOM = 4096 - 320
 """Bytes of a page that headroom, metadata and packet share: what the kernel's skb_shared_info leaves of it."""
 
+_REGISTERS = (CONTEXT_BASE,)
 _MAX_META = HEADROOM - FRAME_HEADER
 _FIELDS = frozenset({"data", "data_end", "data_meta", "ingress_ifindex", "rx_queue_index", "egress_ifindex"})
 
@@ -32,9 +34,23 @@ class XdpModel:
     """The context of XDP programs: interface 1, queue 0, as the kernel's test run has it."""
 
     size = _MD.size
-    known: Mapping[tuple[int, int], int] = MappingProxyType(
-        {(CONTEXT_BASE, 4): PACKET_BASE, (CONTEXT_BASE + 8, 4): PACKET_BASE}
+    known: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType(
+        {
+            (CONTEXT_BASE, 4): (PACKET_BASE, PACKET_BASE),
+            (CONTEXT_BASE + 4, 4): (PACKET_BASE, PACKET_BASE + PACKET_ROOM),
+            (CONTEXT_BASE + 8, 4): (PACKET_BASE, PACKET_BASE),
+        }
     )
+
+    def enter_packet(self, machine: Machine, packet: bytes) -> Sequence[int]:
+        """Puts a packet without metadata in place."""
+        size = len(packet)
+        if not MIN_PACKET <= size <= FRAME_ROOM - HEADROOM:
+            return self.enter(machine, Input(packet, {}))
+        machine.set_packet(packet)
+        machine.headroom = HEADROOM
+        machine.set_context(_plain_context(size))
+        return _REGISTERS
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
         """Puts packet and xdp_md in place."""
@@ -48,10 +64,9 @@ class XdpModel:
         if len(packet) > FRAME_ROOM - HEADROOM + meta:
             raise InputRefused(errno.EINVAL, f"an xdp packet of {len(packet)} bytes: fragments are not modelled")
         machine.set_packet(packet, meta)
-        data = _MD.pack(PACKET_BASE + meta, PACKET_BASE + len(packet), PACKET_BASE, ifindex, queue, 0)
-        machine.set_context(data)
+        machine.set_context(_MD.pack(PACKET_BASE + meta, PACKET_BASE + len(packet), PACKET_BASE, ifindex, queue, 0))
         machine.headroom = HEADROOM - meta
-        return (CONTEXT_BASE,)
+        return _REGISTERS
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
         """The packet, its metadata before it, as the kernel's test run gives them."""
@@ -64,6 +79,12 @@ class XdpModel:
         assert machine.context is not None
         start = machine.packet.base
         _POINTERS.pack_into(machine.context.view, 0, start + machine.meta, machine.packet.end, start)
+
+
+@cache
+def _plain_context(size: int) -> bytes:
+    """The context of a packet of this size without metadata, on interface 1, queue 0."""
+    return _MD.pack(PACKET_BASE, PACKET_BASE + size, PACKET_BASE, 1, 0, 0)
 
 
 def _checked(context: Mapping[str, int], size: int) -> tuple[int, int, int]:

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
 from bpflisp.spec.alu import M32, M64, compute, signed
 from bpflisp.spec.isa import CALL_HELPER, Kind, Op
 from simulator import contexts
-from simulator.engines.engine import Options
+from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
 from simulator.engines.source.blocks import targets
 from simulator.engines.source.compiler import Compiled, compile_program
 from simulator.engines.source.ranges import LOOKUP, Known
-from simulator.engines.source.text import TAIL_CALL, Surroundings
+from simulator.engines.source.text import NO_CALLBACK, TAIL_CALL, Surroundings
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
 from simulator.memory import MemoryFault
 from simulator.outcome import Fault, Outcome
-from simulator.packet import Input
+from simulator.packet import PACKET_TYPES, Input, as_input
 from simulator.program import Program
 from simulator.world import World
 
@@ -37,7 +38,9 @@ Function = Callable[..., int]
 _CACHE_LIMIT = 512
 _FIRST_RUNS = 1
 _ADJUST_META = 54
+_PRINTK = 6
 _NO_STACK = bytes(512)
+_DEFAULT = Options()
 
 
 class PythonEngine:
@@ -47,36 +50,86 @@ class PythonEngine:
 
     def __init__(self) -> None:
         self._reference = ReferenceEngine()
+        self.first_runs = _FIRST_RUNS
+        """How many runs of a program without loops the reference engine makes."""
         self._compiled: dict[Any, Compiled] = {}
         self._files: dict[str, Compiled] = {}
+        self._alone: dict[int, Linked] = {}
 
     def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
         """See `simulator.engines.engine.Engine`."""
-        linked = world.engine_state.get(id(program))
-        if linked is None or linked.mocks != world.helpers.version:
-            linked = self.link(program, world)
+        linked = self._linked(program, world)
         if linked.waits or options.trace:
             linked.waits = max(0, linked.waits - 1)
             return self._reference.run(program, given, world, options)
+        linked.machine.start(program, linked.maps, linked.model)
+        registers = linked.model.enter(linked.machine, given)
+        for _ in range(options.repeat - 1):
+            again = self._execute(linked, registers, options.fuel)
+            if again.fault:
+                return again
+        return self._execute(linked, registers, options.fuel)
+
+    def run_packet(self, program: Program, packet: bytes, world: World | None) -> Outcome:
+        """A run with nothing but a packet, which is to be quick: the same as `run` with default options.
+
+        A program that neither calls anything nor has maps leaves nothing behind in its world, so that without a world
+        one is as good as a new one.
+        """
+        found = self._alone if world is None else world.engine_state
+        linked: Linked | None = found.get(id(program))
+        if linked is None or not linked.quick or linked.mocks != linked.helpers.version:
+            return self._first_packet(program, packet, world)
         machine, model = linked.machine, linked.model
-        machine.start(program, linked.maps, model)
-        registers = model.enter(machine, given)
-        printed = len(world.printed)
-        fault = None
-        function = linked.function if not machine.meta and linked.function else linked.ready()
+        if machine.program is not program:
+            machine.start(program, linked.maps, model)
+        machine.redirect = None
+        registers = model.enter_packet(machine, packet)
+        if linked.calls:
+            return self._execute(linked, registers, DEFAULT_FUEL)
+        machine.fuel = repeat(None, DEFAULT_FUEL)
+        if linked.stack:
+            linked.frame[:] = _NO_STACK
+        try:
+            r0 = linked.quick_function(*registers)
+        except Exception as error:
+            fault = self._fault(error, linked)
+            packet_after, fields = model.leave(machine)
+            return Outcome(0, packet_after, fault, (), fields, machine.redirect)
+        packet_after, fields = model.leave(machine)
+        return Outcome(r0 & M32, packet_after, None, (), fields, machine.redirect, 0, r0)
+
+    def _first_packet(self, program: Program, packet: bytes, world: World | None) -> Outcome:
+        if world is not None or not _is_alone(program):
+            return self.run(program, as_input(program, packet), world or World(), _DEFAULT)
+        linked = self._alone[id(program)] = Linked(self, program, World())
+        linked.waits = 0
+        linked.machine.start(program, linked.maps, linked.model)
+        return self._execute(linked, linked.model.enter_packet(linked.machine, packet), DEFAULT_FUEL)
+
+    def _linked(self, program: Program, world: World) -> Linked:
+        linked = world.engine_state.get(id(program))
+        if linked is None or linked.mocks != world.helpers.version:
+            linked = self.link(program, world)
+        assert isinstance(linked, Linked)
+        return linked
+
+    def _execute(self, linked: Linked, registers: Sequence[int], fuel: int) -> Outcome:
+        """Runs the program once, its context in place."""
+        machine, printed = linked.machine, linked.world.printed
+        function = linked.function if linked.function is not None and not machine.meta else linked.ready()
         machine.call_function = linked.call_function
-        for _ in range(options.repeat):
-            machine.depth = machine.tail_calls = machine.loops = 0
-            if linked.stack:
-                machine.frames[0].view[:] = _NO_STACK
-            machine.fuel = iter(range(options.fuel))
-            try:
-                r0 = function(*registers)
-            except Exception as error:
-                r0, fault = 0, self._fault(error, linked)
-                break
-        packet, fields = model.leave(machine)
-        trace = tuple(world.printed[printed:]) if len(world.printed) != printed else ()
+        machine.depth = machine.tail_calls = machine.loops = 0
+        if linked.stack:
+            machine.frames[0].view[:] = _NO_STACK
+        machine.fuel = repeat(None, fuel)
+        before, fault = len(printed), None
+        try:
+            r0 = function(*registers)
+        except Exception as error:
+            r0, fault = 0, self._fault(error, linked)
+        packet, fields = linked.model.leave(machine)
+        trace = tuple(printed[before:]) if len(printed) != before else ()
         return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, 0, r0)
 
     def link(self, program: Program, world: World) -> Linked:
@@ -141,12 +194,18 @@ class Linked:
         self.maps = world.bind(program)
         self.mocks = world.helpers.version
         self.function: Function | None = None
+        self.quick_function: Function = _no_function
         self.functions: Mapping[int, Function] = {}
         self.stack = True
+        self.frame = self.machine.frames[0].view
+        self.helpers = world.helpers
+        self.calls = not _only_plain_calls(program)
+        self.quick = False
+        """Whether the next run with nothing but a packet can go straight to the compiled function."""
         self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
         self._helpers = all(world.helpers.find(name_of(number)) is None for number in (LOOKUP, TAIL_CALL))
         known = engine.compiled(self._key(plain=True)) is not None
-        self.waits = 0 if known or _loops(program) else _FIRST_RUNS
+        self.waits = 0 if known or _loops(program) else engine.first_runs
 
     def ready(self) -> Function:
         """The program's function for the packet that is in place, compiled and linked where it is not yet."""
@@ -160,7 +219,8 @@ class Linked:
             self._variants[plain] = functions, compiled.stack
         self.functions, self.stack = self._variants[plain]
         if plain:
-            self.function = self.functions[0]
+            self.function = self.quick_function = self.functions[0]
+            self.quick = True
         return self.functions[0]
 
     def _key(self, plain: bool) -> tuple[Any, ...]:
@@ -307,6 +367,10 @@ def _divide(quotient: bool, width: int, a: int, b: int) -> int:
     return compute(Op.SDIV if quotient else Op.SMOD, width, a, b)
 
 
+def _no_function(*_: int) -> NoReturn:
+    raise AssertionError("the program is not compiled yet")
+
+
 def _too_deep() -> NoReturn:
     raise ProgramFault("stack", f"more than {MAX_FRAMES} frames")
 
@@ -329,6 +393,22 @@ def _loops(program: Program) -> bool:
         insn is not None and insn.row.kind in (Kind.JUMP, Kind.BRANCH) and targets(slot, insn)[0] <= slot
         for slot, insn in enumerate(program.code)
     )
+
+
+def _only_plain_calls(program: Program) -> bool:
+    """Whether it calls nothing but helpers that neither print nor call back, and no functions of its own."""
+    for insn in program.code:
+        if insn is None or insn.row.kind not in (Kind.CALL, Kind.CALL_REG, Kind.MAY_GOTO):
+            continue
+        if insn.row.kind is not Kind.CALL or insn.src != CALL_HELPER or insn.imm not in NO_CALLBACK - {_PRINTK}:
+            return False
+    return True
+
+
+def _is_alone(program: Program) -> bool:
+    """Whether a run of the program can leave nothing behind: it has no maps and calls nothing."""
+    kinds = {insn.row.kind for insn in program.code if insn is not None}
+    return program.type in PACKET_TYPES and not program.maps and not kinds & {Kind.CALL, Kind.CALL_REG}
 
 
 def _calls(program: Program, helper: int) -> bool:

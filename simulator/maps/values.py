@@ -59,13 +59,12 @@ class Record(Mapping[str, Any]):
 
 
 def decode(btf: Btf, type_id: int, data: bytes) -> Any:
-    """What bytes of a type mean. A type that BTF cannot tell (a forward declaration, void) stays bytes."""
+    """What bytes of a type mean: bytes again for an array of them, and for a type that BTF cannot tell."""
     type_id = btf.resolve(type_id)
     found = btf.type(type_id)
     match found.kind:
         case BtfKind.INT:
-            number = int.from_bytes(data, "little", signed=btf.integer(type_id).signed)
-            return number
+            return int.from_bytes(data, "little", signed=btf.integer(type_id).signed)
         case BtfKind.ENUM | BtfKind.ENUM64:
             return int.from_bytes(data, "little", signed=found.flag)
         case BtfKind.PTR:

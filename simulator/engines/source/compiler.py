@@ -13,8 +13,8 @@ from types import CodeType
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import FRAME_POINTER, STACK_SIZE, Kind, Op
 from simulator.engines.source.blocks import Block, blocks_of, function_starts, sound
-from simulator.engines.source.frame import frame_of, live_registers
-from simulator.engines.source.ranges import State, after, entry, solve
+from simulator.engines.source.frame import deferrable, frame_of, live_along, live_registers
+from simulator.engines.source.ranges import State, after, along, entry, solve
 from simulator.engines.source.shape import Shaper, Writer
 from simulator.engines.source.text import RELOAD_PACKET, FunctionText, Line, Surroundings
 from simulator.memory import CONTEXT_BASE, STACK_BASE
@@ -67,6 +67,8 @@ class _Function(Writer):
         self._live = live_registers(self._blocks, self._states, known)
         self._frame = frame_of(self._blocks, self._states, self._live, known, around.maps)
         self._text = self._fresh()
+        self._after: dict[int, State] = {}
+        """The registers after each block, on the way on which it was written last."""
         self._shaper = Shaper(start, self._blocks, set(self._states), self)
 
     def _fresh(self) -> FunctionText:
@@ -127,22 +129,30 @@ class _Function(Writer):
     def reset(self) -> None:
         self._text = self._fresh()
 
-    def straight(self, at: int) -> None:
+    def straight(self, at: int, source: int | None) -> None:
         text, block, state = self._text, self._blocks[at], self._states[at]
+        if source is not None:
+            left = self._blocks[source]
+            state = along(left, self._after[source], left.next.index(at))
         if block.bad:
             text.slot = at
             text.line(f"{text.need('no_instruction')}({at})")
             text.line("return 0")
             return
-        live, skip = self._live[at], False
+        states = [state]
+        for slot, insn in block.insns:
+            states.append(after(slot, insn, states[-1], self._around.known))
+        live, skip = live_along(block, states, _at_end(self._live[at])), False
+        deferred = deferrable(block, states, live)
+        text.deferred.clear()
         for index, (slot, insn) in enumerate(block.insns):
-            following = after(slot, insn, state, self._around.known)
-            text.slot = slot
+            text.slot, text.defers = slot, index in deferred
             if skip:
                 skip = False
             elif insn.row.kind not in _SKIPPED or not sound(insn):
-                skip = self._one(insn, block, index, state, following, live[index])
-            state = following
+                skip = self._one(insn, block, index, states[index], states[index + 1], live[index])
+        text.defers = False
+        self._after[at] = states[-1]
 
     def _one(self, insn: Insn, block: Block, index: int, state: State, following: State, live: frozenset[int]) -> bool:
         """Writes one instruction; whether the next one is written with it."""
@@ -188,11 +198,14 @@ class _Function(Writer):
         return swaps and after_it.dst == insn.dst and after_it.imm == insn.row.size * 8
 
     def condition(self, at: int, negated: bool) -> str:
-        block, state = self._blocks[at], self._states[at]
-        for slot, insn in block.insns[:-1]:
-            state = after(slot, insn, state, self._around.known)
-        slot, insn = block.insns[-1]
+        state = self._after[at]
+        slot, insn = self._blocks[at].insns[-1]
         self._text.slot = slot
         if insn.row.kind is Kind.MAY_GOTO:
             return ("not " if negated else "") + self._text.need("may_goto") + "()"
         return self._text.condition(insn, state, negated)
+
+
+def _at_end(live: Sequence[frozenset[int]]) -> frozenset[int]:
+    """What is read after a block, of what is read after each of its instructions, and before the first."""
+    return live[-2] if len(live) > 1 else live[-1]

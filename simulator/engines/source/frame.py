@@ -6,7 +6,7 @@ another place or size, and no address of the frame that could reach it leaves th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bpflisp.spec import helpers as spec
@@ -22,6 +22,9 @@ _LOADS = frozenset({Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE})
 _STORES = frozenset({Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE})
 
 
+ONE_OPERAND = frozenset({Op.MOV, Op.MOVSX8, Op.MOVSX16, Op.MOVSX32})
+
+
 def uses_of(insn: Insn) -> set[int]:
     """The registers that an instruction reads."""
     row = insn.row
@@ -29,7 +32,8 @@ def uses_of(insn: Insn) -> set[int]:
         return set()
     match row.kind:
         case Kind.ALU:
-            return {insn.src} if row.reg and row.op is Op.MOV else {insn.dst} | ({insn.src} if row.reg else set())
+            second = {insn.src} if row.reg else set()
+            return second if row.op in ONE_OPERAND else {insn.dst} | second
         case Kind.NEG | Kind.END | Kind.STORE_IMM | Kind.CALL_REG:
             return {insn.dst} | (set(range(1, 6)) if row.kind is Kind.CALL_REG else set())
         case Kind.BRANCH:
@@ -94,6 +98,17 @@ def live_registers(
     return result
 
 
+def live_along(block: Block, states: Sequence[State], at_end: frozenset[int]) -> list[frozenset[int]]:
+    """The same for one block on one way to it, on which more values may be known: after each instruction."""
+    live, after_each = at_end, []
+    for index in range(len(block.insns) - 1, -1, -1):
+        after_each.append(live)
+        insn = block.insns[index][1]
+        used = {register for register in uses_of(insn) if not written_out(states[index][register])}
+        live = (live - {defines(insn)}) | used
+    return after_each[::-1]
+
+
 def _live_out(block: Block, into: Mapping[int, frozenset[int]]) -> frozenset[int]:
     return frozenset().union(*(into.get(following, frozenset()) for following in block.next))
 
@@ -103,6 +118,60 @@ def _steps(block: Block, state: State, known: Known) -> Iterator[tuple[int | Non
         used = frozenset(register for register in uses_of(insn) if not written_out(state[register]))
         yield defines(insn), used
         state = after(slot, insn, state, known)
+
+
+_TAKES_TEXT = frozenset({Kind.ALU, Kind.LOAD, Kind.LOAD_SIGNED, Kind.STORE, Kind.BRANCH, Kind.EXIT, Kind.CALL})
+_READ_TWICE = frozenset({Op.DIV, Op.MOD})
+
+
+def deferrable(block: Block, states: Sequence[State], live: Sequence[frozenset[int]]) -> set[int]:
+    """The arithmetic of a block that can be written where its result is used: used once, in this block, before
+    anything that it reads has changed. Also loads, where the next instruction is what uses them and touches no memory
+    that can fault, so that a line has one access. Indices of instructions."""
+    found, insns = set[int](), block.insns
+    for index, (_, insn) in enumerate(insns):
+        if insn.dst not in live[index] or written_out(states[index + 1][insn.dst]):
+            continue
+        if insn.row.kind is Kind.LOAD:
+            if not _stays_put(insns, states, index):
+                continue
+        elif insn.row.kind is not Kind.ALU:
+            continue
+        reads = {register for register in uses_of(insn) if not written_out(states[index][register])}
+        if _used_once(insns, states, live, index, insn.dst, reads):
+            found.add(index)
+    return found
+
+
+def _stays_put(insns: Sequence[tuple[int, Insn]], states: Sequence[State], index: int) -> bool:
+    """Whether the instruction after this load is one into whose line the load can go."""
+    if index + 1 >= len(insns):
+        return False
+    loaded, following = insns[index][1], insns[index + 1][1]
+    if following.row.kind is Kind.STORE and following.dst != loaded.dst:
+        base = states[index + 1][following.dst].frame
+        return base is not None and 0 <= base + following.off <= STACK_SIZE - following.row.size
+    used = loaded.dst in uses_of(following)
+    return used and following.row.kind in (Kind.ALU, Kind.BRANCH)
+
+
+def _used_once(
+    insns: Sequence[tuple[int, Insn]],
+    states: Sequence[State],
+    live: Sequence[frozenset[int]],
+    index: int,
+    register: int,
+    reads: set[int],
+) -> bool:
+    for later in range(index + 1, len(insns)):
+        insn = insns[later][1]
+        defined = defines(insn)
+        if register in uses_of(insn) and not written_out(states[later][register]):
+            twice = (insn.src == insn.dst and insn.row.reg) or insn.row.op in _READ_TWICE
+            return insn.row.kind in _TAKES_TEXT and not twice and (defined == register or register not in live[later])
+        if defined == register or defined in reads:
+            return False
+    return False
 
 
 @dataclass(slots=True)

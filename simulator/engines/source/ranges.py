@@ -43,9 +43,9 @@ State = tuple[Range, ...]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the surroundings: exact values of context fields, as (address, size) -> number."""
+    """What is known of the surroundings: what loads from the context give, as (address, size) -> (least, greatest)."""
 
-    loads: Mapping[tuple[int, int], int]
+    loads: Mapping[tuple[int, int], tuple[int, int]]
     inline_lookups: bool = True
 
 
@@ -176,7 +176,7 @@ def loaded(insn: Insn, base: Range, known: Known) -> Range:
     if base.exact and base.frame is None and not signed:
         value = known.loads.get((base.low + insn.off, insn.row.size))
         if value is not None:
-            return number(value)
+            return Range(*value)
     return load_result(insn.row.size, signed)
 
 
@@ -264,6 +264,13 @@ def refined(insn: Insn, state: State, taken: bool) -> State:
     return tuple(changed)
 
 
+def along(block: Block, state: State, way: int) -> State:
+    """The registers on one of the ways out of a block, by its index, given those at its end."""
+    if not block.insns or block.insns[-1][1].row.kind is not Kind.BRANCH or block.next[0] == block.next[1]:
+        return state
+    return refined(block.insns[-1][1], state, taken=way == 0)
+
+
 def _bounds(op: Op, taken: bool, limit: int) -> tuple[int, int]:
     """The unsigned numbers for which `number op limit` is `taken`, where they are one range."""
     match op, taken:
@@ -292,9 +299,7 @@ def solve(blocks: Mapping[int, Block], start: int, first: State, known: Known) -
         for slot, insn in block.insns:
             state = after(slot, insn, state, known)
         for index, following in enumerate(block.next):
-            out = state
-            if block.insns[-1][1].row.kind is Kind.BRANCH:
-                out = refined(block.insns[-1][1], state, taken=index == 0)
+            out = along(block, state, index)
             before = states.get(following)
             merged = out if before is None else join(before, out)
             if merged == before:

@@ -169,8 +169,9 @@ class Writer:
         """Changes the indentation."""
         raise NotImplementedError
 
-    def straight(self, at: int) -> None:
-        """The instructions of a block but its last jump; with an exit, the return."""
+    def straight(self, at: int, source: int | None) -> None:
+        """The instructions of a block but its last jump; with an exit, the return. `source` is the block that alone
+        leads to this text, None where several ways do."""
         raise NotImplementedError
 
     def condition(self, at: int, negated: bool) -> str:
@@ -198,6 +199,7 @@ class Shaper:
         self._here = 0
         self._written: dict[int, int] = {}
         self._budget = 0
+        self._source: int | None = None
         self.uses_fuel = False
 
     def write(self) -> None:
@@ -252,6 +254,7 @@ class Shaper:
         writer.shift(-1)
 
     def _emit_head(self, at: int) -> bool:
+        self._source = None
         return self._emit(at, Place(), inside=True)
 
     def _suite(self, emit: Callable[[], bool]) -> bool:
@@ -262,14 +265,14 @@ class Shaper:
             self._writer.line("pass")
         return falls
 
-    def _arm(self, to: int, place: Place) -> bool:
+    def _arm(self, to: int, place: Place, source: int) -> bool:
         self._writer.shift(1)
-        falls = self._suite(lambda: self._goto_and_emit(to, place))
+        falls = self._suite(lambda: self._goto_and_emit(to, place, source))
         self._writer.shift(-1)
         return falls
 
-    def _goto_and_emit(self, to: int, place: Place) -> bool:
-        falls, following = self._goto(to, Place(place.follow, place.loop, place.depth + 1, place.open))
+    def _goto_and_emit(self, to: int, place: Place, source: int) -> bool:
+        falls, following = self._goto(to, Place(place.follow, place.loop, place.depth + 1, place.open), source)
         if following is None:
             return falls
         return self._emit(following, Place(place.follow, place.loop, place.depth + 1, place.open))
@@ -279,13 +282,14 @@ class Shaper:
         following: int | None = at
         falls = False
         while following is not None:
-            at = following
+            at, source = following, self._source
+            self._source = None
             self._written[at] = self._written.get(at, 0) + 1
             self._budget -= self._size[at]
             if at in self._graph.loops and not inside and at not in self._heads:
                 falls, following = self._loop(at, place)
             else:
-                self._writer.straight(at)
+                self._writer.straight(at, source)
                 falls, following = self._leave(at, place)
             inside = False
         return falls
@@ -301,6 +305,7 @@ class Shaper:
         self.uses_fuel = True
         self._writer.line("for _ in fuel:")
         self._writer.shift(1)
+        self._source = None
         self._emit(at, Place(None, loop, place.depth + 1, loops), inside=True)
         self._writer.shift(-1)
         self._writer.line("else:")
@@ -329,7 +334,7 @@ class Shaper:
         if not following:
             return False, None
         if len(following) == 1 or following[0] == following[1]:
-            return self._goto(following[0], place)
+            return self._goto(following[0], place, at)
         taken, fall = following
         meeting = self._meeting(at, place)
         if meeting is not None:
@@ -337,23 +342,23 @@ class Shaper:
             self._both(at, taken, fall, inner, meeting)
             return self._goto(meeting, place)
         self._writer.line(f"if {self._writer.condition(at, False)}:")
-        if not self._arm(taken, place):
-            return self._goto(fall, place)
+        if not self._arm(taken, place, at):
+            return self._goto(fall, place, at)
         self._writer.line("else:")
-        self._arm(fall, place)
+        self._arm(fall, place, at)
         return True, None
 
     def _both(self, at: int, taken: int, fall: int, place: Place, meeting: int) -> None:
         """An if whose sides meet again."""
         if taken == meeting:
             self._writer.line(f"if {self._writer.condition(at, True)}:")
-            self._arm(fall, place)
+            self._arm(fall, place, at)
             return
         self._writer.line(f"if {self._writer.condition(at, False)}:")
-        self._arm(taken, place)
+        self._arm(taken, place, at)
         if fall != meeting:
             self._writer.line("else:")
-            self._arm(fall, place)
+            self._arm(fall, place, at)
 
     def _meeting(self, at: int, place: Place) -> int | None:
         """The block where both sides of the branch meet, if the text may go on there after the if."""
@@ -365,9 +370,13 @@ class Shaper:
                 return None
         return meeting
 
-    def _goto(self, to: int, place: Place) -> tuple[bool, int | None]:
-        """Gets to a block: by text, or by writing it here. Whether the text falls off its end; what to write next."""
+    def _goto(self, to: int, place: Place, source: int | None = None) -> tuple[bool, int | None]:
+        """Gets to a block: by text, or by writing it here. Whether the text falls off its end; what to write next.
+
+        `source` is the block that is left, None where several ways come together here.
+        """
         loop = place.loop
+        self._source = source
         if to == place.follow:
             return True, None
         if loop is not None and to == loop.header:

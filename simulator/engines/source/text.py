@@ -27,7 +27,7 @@ from bpflisp.spec.isa import (
     Kind,
     Op,
 )
-from simulator.engines.source.frame import Frame
+from simulator.engines.source.frame import ONE_OPERAND, Frame
 from simulator.engines.source.ranges import (
     LOOKUP,
     Known,
@@ -45,6 +45,9 @@ from simulator.memory import CONTEXT_BASE, PACKET_BASE, PAGE_BITS, PAGE_MASK, PA
 from simulator.program import MapDef, Program
 
 TAIL_CALL = 12
+_LONGEST = 160
+"""Characters of an expression that may still be put into another one."""
+
 _SIGN = {64: 1 << 63, 32: 1 << 31}
 _PLAIN = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.OR: "|", Op.AND: "&", Op.XOR: "^"}
 _COMPARISON = {
@@ -90,7 +93,11 @@ class Surroundings:
 
 @dataclass(slots=True)
 class FunctionText:
-    """The lines of one function as they are made. `needs` are the parameters that they use."""
+    """The lines of one function as they are made. `needs` are the parameters that they use.
+
+    `deferred` has the text of registers whose value is written where it is used; `defers` says that the current
+    instruction's is to be; `loaded` is the slot and access of a load that waits for the line that takes it in.
+    """
 
     around: Surroundings
     start: int
@@ -100,6 +107,9 @@ class FunctionText:
     slot: int = 0
     indent: int = 1
     packet: bool = False
+    defers: bool = False
+    deferred: dict[int, str] = field(default_factory=dict)
+    loaded: tuple[int, Access] | None = None
 
     @property
     def is_program(self) -> bool:
@@ -107,8 +117,13 @@ class FunctionText:
         return self.start == 0
 
     def line(self, text: str, access: Access | None = None) -> None:
-        """Adds a line for the current instruction."""
-        self.lines.append(Line(self.indent, text, self.slot, access))
+        """Adds a line for the current instruction, or for the load whose text it has taken in."""
+        if self.loaded is not None and access is None:
+            slot, access = self.loaded
+            self.lines.append(Line(self.indent, text, slot, access))
+        else:
+            self.lines.append(Line(self.indent, text, self.slot, access))
+        self.loaded = None
 
     def need(self, name: str) -> str:
         """A parameter by its name, noted as used."""
@@ -126,7 +141,7 @@ class FunctionText:
             return str(value.low)
         if value.frame is not None:
             return f"(fp {value.frame - STACK_SIZE:+d})"
-        return f"r{register}"
+        return self.deferred.pop(register, None) or f"r{register}"
 
     def operand(self, register: int, state: State, width: int) -> tuple[str, Range]:
         """A register's low `width` bits as an expression, and their range."""
@@ -152,13 +167,15 @@ class FunctionText:
             self.line(f"r{insn.dst} = {text}")
             return
         row = insn.row
-        a, first = self.operand(insn.dst, state, row.width)
+        a, first = ("", state[insn.dst]) if row.op in ONE_OPERAND else self.operand(insn.dst, state, row.width)
         b, second = self._second(insn, state, row.width)
         op, other = without_negative(row.op, row.width, second)
         if op is not row.op:
             second, b = other, str(other.low)
         text = b if op is Op.MOV else self._arithmetic(op, row.width, a, b, first, second)
-        if text != f"r{insn.dst}":
+        if self.defers and self.loaded is None and len(text) < _LONGEST:
+            self.deferred[insn.dst] = text if text.isidentifier() else f"({text})"
+        elif text != f"r{insn.dst}":
             self.line(f"r{insn.dst} = {text}")
 
     def _arithmetic(self, op: Op, width: int, a: str, b: str, first: Range, second: Range) -> str:
@@ -224,6 +241,8 @@ class FunctionText:
             return f"not {a} & {b}" if negated else f"{a} & {b}"
         if negated:
             op = _OPPOSITE[op]
+        if op in (Op.EQ, Op.NE) and second.exact and not second.low:
+            return a if op is Op.NE else f"not {a}"
         sign = _SIGN[row.width]
         if op in _SIGNED and (first.high >= sign or second.high >= sign):
             a = str(first.low ^ sign) if first.exact else f"({a} ^ {sign})"
@@ -244,44 +263,53 @@ class FunctionText:
             return None, f"{text} {off:+d} & {M64}" if off else text
         return None, f"{text} {off:+d}" if off else text
 
-    def _known_buffer(self, register: int, off: int, size: int, state: State) -> tuple[str, int, bool] | None:
-        """The buffer and offset of an access that is always in the same region; whether it is an array by `size`."""
+    def _known_buffer(self, register: int, off: int, size: int, state: State) -> tuple[str, str, bool] | None:
+        """The buffer and index of an access that is always in the same region; whether it is an array by `size`."""
         base = state[register]
         if base.frame is not None:
             at = base.frame + off
             if not 0 <= at <= STACK_SIZE - size:
                 return None
-            return (self.need(f"S{size}"), at // size, True) if at % size == 0 else (self.need("S1"), at, False)
-        if not base.exact:
-            return None
-        at = base.low + off - CONTEXT_BASE
-        if 0 <= at <= self.around.context_size - size:
-            whole = at % size == 0 and self.around.context_size % size == 0
-            return (self.need(f"C{size}"), at // size, True) if whole else (self.need("C1"), at, False)
-        at = base.low + off - PACKET_BASE
-        if 0 <= at < PAGE_SIZE:
+            return self._element("S", at, size, whole=True)
+        low, high = base.low + off, base.high + off
+        if base.exact and 0 <= low - CONTEXT_BASE <= self.around.context_size - size:
+            return self._element("C", low - CONTEXT_BASE, size, self.around.context_size % size == 0)
+        if low >= PACKET_BASE and high < PACKET_BASE + PAGE_SIZE:
             self.packet = True
-            return "pkt", at, size == 1
+            index = str(low - PACKET_BASE) if base.exact else f"{self.value(register, state)} {off - PACKET_BASE:+d}"
+            return "pkt", index, size == 1
         return None
+
+    def _element(self, array: str, at: int, size: int, whole: bool) -> tuple[str, str, bool]:
+        if whole and at % size == 0:
+            return self.need(f"{array}{size}"), str(at // size), True
+        return self.need(f"{array}1"), str(at), False
 
     def _reading(self, kind: str, register: int, off: int, size: int, state: State) -> tuple[str, Access]:
         """An expression that reads, and its access; `kind` is u, i or b: unsigned, signed, big-endian."""
-        address, text = self._place(register, off, state)
-        access = Access(text, size, write=False)
+        if kind == "b" and size == 1:
+            kind = "u"
         place = self._known_buffer(register, off, size, state)
         if place is not None:
             buffer, index, whole = place
-            if whole and (kind == "u" or (size == 1 and kind == "b")):
+            access = self._access_of(buffer, index, size, write=False)
+            if whole and kind == "u":
                 return f"{buffer}[{index}]", access
             if whole and buffer != "pkt":
-                buffer, index = self.need(buffer[0] + "1"), index * size
+                buffer, index = self.need(buffer[0] + "1"), str(int(index) * size)
             return f"{self.need(f'{kind}{size}')}({buffer}, {index})[0]", access
-        page, within = self._page(address, text, register, off, state)
-        if size == 1 and kind != "i":
-            return f"{page}[{within}]", access
-        return f"{self.need(f'{kind}{size}')}({page}, {within})[0]", access
+        address, text = self._place(register, off, state)
+        page, within = self._page(address, text)
+        if size == 1 and kind == "u":
+            return f"{page}[{within}]", Access(text, size, write=False)
+        return f"{self.need(f'{kind}{size}')}({page}, {within})[0]", Access(text, size, write=False)
 
-    def _page(self, address: int | None, text: str, register: int, off: int, state: State) -> tuple[str, str]:
+    @staticmethod
+    def _access_of(buffer: str, index: str, size: int, write: bool) -> Access:
+        """The access of a place in a known buffer. Only the packet's can fault: the others are in bounds."""
+        return Access(f"{PACKET_BASE} + {index}" if buffer == "pkt" else "0", size, write)
+
+    def _page(self, address: int | None, text: str) -> tuple[str, str]:
         self.need("pages")
         if address is not None:
             return f"pages[{address >> PAGE_BITS}]", str(address & PAGE_MASK)
@@ -312,7 +340,11 @@ class FunctionText:
             text, access = self._reading("b" if swap else "i" if signed else "u", insn.src, insn.off, size, state)
         if signed:
             text = f"{self._extended(text, size) if variable else text} & {M64}"
-        self.line(target + text, access)
+        if self.defers and not signed and not swap:
+            self.deferred[insn.dst] = text
+            self.loaded = (self.slot, access) if access else None
+        else:
+            self.line(target + text, access)
 
     def _extended(self, text: str, size: int) -> str:
         sign = 1 << (8 * size - 1)
@@ -336,32 +368,31 @@ class FunctionText:
             self._writing(insn.dst, insn.off, size, text, state)
 
     def _writing(self, register: int, off: int, size: int, text: str, state: State) -> None:
-        address, place = self._place(register, off, state)
-        access = Access(place, size, write=True)
         known = self._known_buffer(register, off, size, state)
         if known is not None:
             buffer, index, whole = known
+            access = self._access_of(buffer, index, size, write=True)
             if whole:
                 self.line(f"{buffer}[{index}] = {text}", access)
             else:
                 self.line(f"{self.need(f'p{size}')}({buffer}, {index}, {text})", access)
             return
-        page, within = self._page(address, place, register, off, state)
-        if size == 1:
-            # A subscript is evaluated after the value assigned: the page has to be found first.
-            self.line(f"{self.need('p1')}({page}, {within}, {text})", access)
-        else:
-            self.line(f"{self.need(f'p{size}')}({page}, {within}, {text})", access)
+        address, place = self._place(register, off, state)
+        page, within = self._page(address, place)
+        # A subscript would be evaluated after the value assigned: pack_into finds the page first, as the text has it.
+        self.line(f"{self.need(f'p{size}')}({page}, {within}, {text})", Access(place, size, write=True))
 
     def atomic(self, insn: Insn, state: State) -> None:
         """Read, modify, write."""
         row, size, mask = insn.row, insn.row.size, (1 << insn.row.width) - 1
         _, place = self._place(insn.dst, insn.off, state)
-        access = Access("a", size, write=True)
+        access = Access(place, size, write=True)
         source, value = self.operand(insn.src, state, row.width)
         self.need("pages")
-        self.line(f"a = {place}")
-        self.line(f"b = pages[a >> {PAGE_BITS}]; c = a & {PAGE_MASK}", access)
+        if place.isidentifier():
+            self.line(f"b = pages[{place} >> {PAGE_BITS}]; c = {place} & {PAGE_MASK}", access)
+        else:
+            self.line(f"a = {place}; b = pages[a >> {PAGE_BITS}]; c = a & {PAGE_MASK}", access)
         self.line(f"d = {self.need(f'u{size}')}(b, c)[0]", access)
         write = self.need(f"p{size}")
         if row.op is Op.CMPXCHG:
@@ -428,12 +459,12 @@ class FunctionText:
         if insn.imm == LOOKUP and self.around.known.inline_lookups and self._lookup(state):
             return
         arity = arity_of(insn.imm)
-        if takes_context(insn.imm) or arity == 5 or insn.imm not in _NO_CALLBACK:
+        if takes_context(insn.imm) or arity == 5 or insn.imm not in NO_CALLBACK:
             self._depth()
         arguments = ", ".join(["0"] * (5 - arity)) if arity < 5 else ""
         given = ", ".join(part for part in (self._arguments(arity, state), arguments) if part)
         self.line(f"r0 = {self.need(f'H{insn.imm}')}({given})")
-        if takes_context(insn.imm) or insn.imm not in _NO_CALLBACK:
+        if takes_context(insn.imm) or insn.imm not in NO_CALLBACK:
             self._reload_packet()
 
     def _lookup(self, state: State) -> bool:
@@ -456,7 +487,7 @@ class FunctionText:
         base = state[2].frame
         if base is not None and 0 <= base <= STACK_SIZE - size:
             return f"{read}({self.need('S1')}, {base})[0]", access
-        page, within = self._page(address, text, 2, 0, state)
+        page, within = self._page(address, text)
         return f"{read}({page}, {within})[0]", access
 
     def _arguments(self, count: int, state: State) -> str:
@@ -473,5 +504,5 @@ class FunctionText:
 
 RELOAD_PACKET = f"pkt = pages[{PACKET_BASE >> PAGE_BITS}]"
 _PLAIN_LOOKUP = frozenset({"hash", "array", "percpu_array", "percpu_hash", "lru_hash", "lru_percpu_hash"})
-_NO_CALLBACK = frozenset({1, 2, 3, 5, 6, 7, 8, 14, 15, 16, 35, 80, 87, 88, 89, 125, 130, 131, 132, 133, 134, 195})
+NO_CALLBACK = frozenset({1, 2, 3, 5, 6, 7, 8, 14, 15, 16, 35, 80, 87, 88, 89, 125, 130, 131, 132, 133, 134, 195})
 """Helpers that neither change the packet nor run functions of the program: maps, time, randomness, task, records."""
