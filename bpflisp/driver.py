@@ -49,20 +49,22 @@ class CompiledProgram:
     slots: int
 
 
-def compile_source(source: Source, *, mcpu: str = "v3", opt: int = 2) -> Compiled:
-    """Compile a source. Raises CompileError with all that is wrong, ValueError for an unknown `mcpu` or `opt`."""
+def compile_source(source: Source, *, mcpu: str = "v3", opt: int = 2, arch: str = "x86_64") -> Compiled:
+    """Compile a source. Raises CompileError with all that is wrong, ValueError for an unknown `mcpu`.
+
+    `arch` (x86_64 or arm64) is whose registers `pt-regs-...` means.
+    """
     found = Diagnostics()
     with _deep_recursion():
         try:
-            return _compile(source, found, mcpu, opt)
+            return _compile(read_unit(source, found, arch), source, found, mcpu, opt)
         except RecursionError:
             found.add(error("too-deep", "forms are nested too deeply here", where=source.name))
             found.raise_errors()
             raise
 
 
-def _compile(source: Source, found: Diagnostics, mcpu: str, opt: int) -> Compiled:
-    unit = read_unit(source, found)
+def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int) -> Compiled:
     trees = {program.name: check_program(unit, program) for program in unit.programs.values()}
     if not unit.programs and not found.errors:
         help = "(defprog name (:type :xdp) ...)"

@@ -190,10 +190,12 @@ class Checker:
 
     def _operation(self, head: Symbol) -> Handler | None:
         """A name that the file's structs define."""
-        from bpflisp.front import check_structs
+        from bpflisp.front import check_headers, check_structs
 
         if head.name in self.unit.accessors:
             return check_structs.accessor
+        if head.name in self.unit.headers:
+            return check_headers.read
         if head.name in self.unit.makers:
             return check_structs.make
         return None
@@ -412,8 +414,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 NOT_BUILT = frozenset(
     intern(name.upper()).name
     for name in (
-        "core-load", "core-store", "core-ctx-load", "kernel-load", "ld-btf-id", "asm", "do-user-ptrs", "do-user-array",
-        "fill-process-info", "bpf-loop",
+        "core-load", "core-store", "core-ctx-load", "ld-btf-id", "asm",
     )
 )  # fmt: skip
 """Forms of the book that are known, and not built yet."""

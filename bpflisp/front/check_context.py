@@ -195,3 +195,24 @@ def _bound(checker: Checker, form: Cons) -> Tree:
         problem = f"`{text(form.car)}` reads `{wanted}`, and the context of `{kind}` is another"
         raise fail("context-access", problem, help=help)
     return _loaded(checker, _named(checker, [Cons(intern(_BOUNDS[name].upper()), form.cdr)]))
+
+
+_REGISTERS = {f"PT-REGS-PARM{number}": str(number) for number in range(1, 7)} | {
+    "PT-REGS-RET": "rc", "PT-REGS-SP": "sp", "PT-REGS-IP": "ip", "PT-REGS-FP": "fp",
+}  # fmt: skip
+
+
+@library(*_REGISTERS)
+def _pt_regs(checker: Checker, form: Cons) -> Tree:
+    """`(pt-regs-parm1)` to `(pt-regs-parm6)`, `(pt-regs-ret)`: registers of the target's calling convention."""
+    checker.args(form, 0, 0)
+    assert isinstance(form.car, Symbol)
+    kind = checker.program.prog_type
+    if kind not in ("kprobe", "perf_event"):
+        raise fail("context-access", f"`{text(form.car)}` reads `pt_regs`, and the context of `{kind}` is another")
+    arch = checker.unit.arch
+    name = contexts.pt_regs_parm(arch).get(_REGISTERS[form.car.name], "")
+    field = contexts.pt_regs(arch).field(name)
+    if field is None:
+        raise fail("unknown-field", f"`{text(form.car)}` names no register of {arch}")
+    return tree.ContextLoad(off=field.offset, size=8, type=U64, span=checker.span)

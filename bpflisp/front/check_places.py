@@ -115,7 +115,8 @@ def _defined_place(checker: Checker, name: str) -> PlaceMaker | None:
 
     if name in checker.unit.accessors:
         return check_structs.accessor_place
-    return check_headers.header_place if name in check_headers.ACCESSORS else None
+    known = name in checker.unit.headers or name in check_headers.ACCESSORS
+    return check_headers.header_place if known else None
 
 
 def _expanded_place(checker: Checker, form: object) -> object:

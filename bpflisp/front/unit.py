@@ -97,6 +97,15 @@ class Accessor:
     kind: str  # "get", "pointer" or "set"
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderAccessor:
+    """A field that `defheader` names: `swapped` where it is kept in network order."""
+
+    offset: int
+    type: Number
+    swapped: bool
+
+
 @dataclass(slots=True, eq=False)
 class Unit:
     """All that a file defines; names in upper case, as symbols have them."""
@@ -108,8 +117,10 @@ class Unit:
     programs: dict[str, ProgramDecl] = field(default_factory=dict)
     accessors: dict[str, Accessor] = field(default_factory=dict)
     makers: dict[str, Struct] = field(default_factory=dict)
+    headers: dict[str, HeaderAccessor] = field(default_factory=dict)
     strings: dict[bytes, str] = field(default_factory=dict)
     source: Source | None = None
+    arch: str = "x86_64"
 
     @property
     def license(self) -> str:
@@ -122,16 +133,18 @@ class Unit:
 
 
 LATER = (
-    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION", "DEFUNION", "DEFHEADER", "DEFSUB", "DEFGLOBAL",
-    "INCLUDE",
+    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION", "INCLUDE",
 )  # fmt: skip
 """Top-level forms that are known, and not built yet."""
 
 
-def read_unit(source: Source, found: Diagnostics) -> Unit:
-    """Read and evaluate a file. What is wrong with it is in `found`; the unit holds what could be made of the rest."""
+def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
+    """Read and evaluate a file; `arch` names the target's registers.
+
+    What is wrong with it is in `found`; the unit holds what could be made of the rest.
+    """
     interpreter = Interpreter()
-    unit = Unit(interpreter, found, source=source)
+    unit = Unit(interpreter, found, source=source, arch=arch)
     _define_constants(interpreter)
     _define_forms(unit)
     _load(unit, _prelude())
@@ -191,6 +204,7 @@ Definer = Callable[[Unit, Cons, Scope], object]
 def _define_forms(unit: Unit) -> None:
     definers: dict[str, Definer] = {
         "DEFMAP": define_map, "DEFPROG": define_program, "DEFSTRUCT": define_struct, "SIZEOF": _sizeof,
+        "DEFUNION": define_union, "DEFHEADER": define_header,
     }  # fmt: skip
     for name, definer in definers.items():
         unit.interpreter.special[intern(name)] = _bound(unit, definer)
@@ -388,6 +402,41 @@ def add_struct(unit: Unit, struct: Struct) -> None:
         unit.accessors[f"{struct.name}-{member}"] = Accessor(struct, member, "get")
         unit.accessors[f"{struct.name}-{member}-PTR"] = Accessor(struct, member, "pointer")
         unit.accessors[f"SET-{struct.name}-{member}!"] = Accessor(struct, member, "set")
+
+
+def define_union(unit: Unit, form: Cons, _: Scope) -> object:
+    """`(defunion name struct...)`: as large as the largest; its members are reached through their own accessors."""
+    name, _span, rest = _name(form, "union")
+    members: list[tuple[str, Number | ArrayOf | Struct]] = []
+    for cell in cells(rest):
+        struct = unit.structs.get(cell.car.name) if isinstance(cell.car, Symbol) else None
+        if struct is None:
+            raise fail("unknown-type", f"no struct named `{text(cell.car)}` was defined before", element_span(cell))
+        members.append((struct.name, struct))
+    if not members:
+        raise fail("bad-definition", f"the union `{text(name)}` has no members", form.span)
+    add_struct(unit, lay_out(name.name, members, union=True))
+    return name
+
+
+def define_header(unit: Unit, form: Cons, scope: Scope) -> object:
+    """`(defheader name (field :offset N :type T [:net-order BOOL])...)`: accessors, which are places too."""
+    name, _span, rest = _name(form, "header")
+    for cell in cells(rest):
+        if not isinstance(cell.car, Cons) or not isinstance(cell.car.car, Symbol):
+            help = "(field :offset N :type T [:net-order t])"
+            raise fail("bad-member", f"`{text(cell.car)}` is no field of a header", element_span(cell), help=help)
+        options = _options(form, cell.car.cdr, (":OFFSET", ":TYPE", ":NET-ORDER"))
+        if ":OFFSET" not in options or ":TYPE" not in options:
+            raise fail("missing-option", f"`{text(cell.car)}` needs `:offset` and `:type`", element_span(cell))
+        kind = _type_option(unit, options, ":TYPE")
+        if not isinstance(kind, Number):
+            raise fail("unknown-type", "a field of a header is a scalar", element_span(options[":TYPE"]))
+        swap = ":NET-ORDER" in options and unit.interpreter.value(options[":NET-ORDER"].car, scope) is not NIL
+        offset = _number_option(unit, form, options, ":OFFSET", scope)
+        accessor = HeaderAccessor(offset, kind, swap and kind.bits in (16, 32))
+        unit.headers[f"{name.name}-{cell.car.car.name}"] = accessor
+    return name
 
 
 def _member(unit: Unit, cell: Cons, scope: Scope) -> tuple[str, Number | ArrayOf | Struct]:

@@ -1,0 +1,134 @@
+"""The library beyond the chapter: further protocols, `defunion`, `defheader`, forms for tracing."""
+
+import struct
+
+import pytest
+
+from bpflisp import CompileError, compile_text
+from bpflisp.spec.insn import decode
+from bpflisp.spec.isa import Kind
+from simulator.loader import load
+from tests.bpflisp.front.running import result, value
+
+MACS = bytes(range(12))
+ETH4, ETH6, ARP = (MACS + struct.pack("!H", number) for number in (0x0800, 0x86DD, 0x0806))
+IP4 = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 7, 0, 64, 1, 0, bytes(4), bytes(4))
+IP6 = struct.pack("!IHBB16s16s", 0x60000000, 20, 6, 64, bytes(range(16)), bytes(range(16, 32)))
+TCP = struct.pack("!HHIIBBHHH", 1234, 443, 1, 2, 0x50, 2, 512, 0, 0)
+ICMP = struct.pack("!BBHI", 8, 0, 0x1111, 7)
+PAD = bytes(40)
+
+PACKETS = {
+    "ipv6": ETH6 + IP6 + TCP + PAD,
+    "icmp": ETH4 + IP4 + ICMP + PAD,
+    "icmpv6": ETH6 + IP6[:6] + b"\x3a" + IP6[7:] + ICMP + PAD,
+    "arp": ARP + struct.pack("!HHBBH6sI6sI", 1, 0x0800, 6, 4, 2, bytes(6), 1, bytes(6), 0x0A000001) + PAD,
+    "tcp6": ETH6 + IP6 + TCP + PAD,
+    "udp6": ETH6 + IP6[:6] + b"\x11" + IP6[7:] + TCP + PAD,
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "read", "expected"),
+    [
+        ("ipv6", "(ipv6-hop-limit h)", 64),
+        ("ipv6", "(cast u8 (ipv6-dst-addr-hi h))", 16),
+        ("icmp", "(icmp-type h)", 8),
+        ("icmpv6", "(icmpv6-checksum h)", 0x1111),
+        ("arp", "(arp-op h)", 2),
+        ("arp", "(ntohl (arp-target-addr h))", 0x0A000001),
+        ("tcp6", "(tcp-dst-port h)", 443),
+        ("udp6", "(udp-dst-port h)", 443),
+    ],
+)
+def test_protocol(form: str, read: str, expected: int) -> None:
+    packet = PACKETS[form]
+    other = PACKETS["arp" if form != "arp" else "icmp"]
+    body = f"(with-{form} (data end h) (return {read})) 99"
+    assert value(body, packet=packet) == expected
+    assert value(body, packet=other) == 99
+    tc = f'(defprog p (:type :tc :section "tc") (with-tc-{form} (data end h) (return {read})) 99)'
+    assert result(tc, packet) == expected
+    if form in ("ipv6", "icmp", "icmpv6", "arp"):
+        body = f"(let ((data (xdp-data)) (end (xdp-data-end))) (if-let (h (parse-{form} data end)) {read} 99))"
+        assert value(body, packet=packet) == expected
+        assert value(body, packet=other) == 99
+
+
+@pytest.mark.parametrize("tags", [0, 1, 2])
+def test_vlan_tags(tags: int) -> None:
+    body = """
+    (with-vlan (data end l3 type)
+      (when (= type +ethertype-ipv4+)
+        (when (> (+ l3 +ipv4-hdr-len+) end) (return 98))
+        (return (ipv4-ttl l3))))
+    99"""
+    tag = struct.pack("!HH", 0x88A8, 5) + struct.pack("!HH", 0x8100, 6)
+    packet = MACS + tag[(2 - tags) * 4 :] + struct.pack("!H", 0x0800) + IP4 + PAD
+    assert value(body, packet=packet) == 64
+    assert value(body, packet=PACKETS["arp"]) == 99
+
+
+def test_union() -> None:
+    before = "(defstruct a (x u32)) (defstruct b (y u16) (z u64)) (defunion either a b)\n"
+    assert value("(sizeof either)", before) == 16
+    assert value("(let ((u (make-either))) (setf (a-x u) #x12345) (b-y u))", before) == 0x2345
+
+
+def test_header() -> None:
+    before = """
+    (defheader vxlan (flags :offset 0 :type u8) (vni :offset 4 :type u32 :net-order t) (id :offset 8 :type u64))
+    """
+    body = "(let ((h (struct-alloc 16))) (setf (vxlan-vni h) #x11223344) (incf (vxlan-flags h) 3) {})"
+    assert value(body.format("(load u32 h 4)"), before) == 0x44332211
+    assert value(body.format("(vxlan-vni h)"), before) == 0x11223344
+    assert value(body.format("(vxlan-flags h)"), before) == 3
+
+
+def offsets(form: str, arch: str) -> list[int]:
+    text = f'(defprog p (:type :kprobe :section "kprobe/f") {form})'
+    program = load(compile_text(text, arch=arch))["p"]
+    return [insn.off for insn in decode(program.insns) if insn and insn.row.kind is Kind.LOAD]
+
+
+@pytest.mark.parametrize(
+    ("form", "x86", "arm"),
+    [
+        ("(pt-regs-parm1)", 112, 0),
+        ("(pt-regs-parm2)", 104, 8),
+        ("(pt-regs-parm3)", 96, 16),
+        ("(pt-regs-parm4)", 88, 24),
+        ("(pt-regs-parm5)", 72, 32),
+        ("(pt-regs-parm6)", 64, 40),
+        ("(pt-regs-ret)", 80, 0),
+    ],
+)
+def test_registers_of_the_target(form: str, x86: int, arm: int) -> None:
+    assert offsets(form, "x86_64") == [x86]
+    assert offsets(form, "arm64") == [arm]
+
+
+def test_registers_need_a_kprobe() -> None:
+    with pytest.raises(CompileError, match="context-access"):
+        compile_text("(defprog p () (pt-regs-parm1))")
+
+
+TRACING = """
+(defstruct event (pid u32) (uid u32) (ts u64) (comm (array u8 16)) (total u64))
+(defstruct item (a u32) (b u32))
+(defmap events :type :ringbuf :max-entries 4096)
+(defprog p (:type :kprobe :section "kprobe/f")
+  (with-ringbuf (e events (sizeof event))
+    (fill-process-info e :pid-field event-pid :uid-field event-uid :timestamp-field event-ts
+                         :comm-field event-comm-ptr :comm-size 16)
+    (setf (event-total e) 0)
+    (do-user-ptrs (p (pt-regs-parm2) 3 4 :index i) (incf (event-total e) (+ p i)))
+    (do-user-array (n u16 (pt-regs-parm2) 3 4) (incf (event-total e) n))
+    (do-user-array (x item (pt-regs-parm2) 3 4) (incf (event-total e) (item-b x)))
+    (incf (event-total e) (kernel-load u32 (pt-regs-parm1) 8)))
+  0)
+"""
+
+
+def test_tracing_forms_compile() -> None:
+    assert load(compile_text(TRACING))["p"].type == "kprobe"
