@@ -106,6 +106,7 @@ class Call:
     size_limit: int = 0
     key: int | None = None
     dynptr_id: int = 0
+    dynptr: Reg | None = None
     returned: tuple[object, int] | None = None
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bpflisp.spec.helpers import Arg
+from simulator.verifier import dynptrs
 from simulator.verifier import regs as r
 from simulator.verifier.maps import Field, MapInfo
-from simulator.verifier.regs import Reg, scalar_reg
+from simulator.verifier.regs import ZERO, Reg, scalar_reg, type_name
 from simulator.verifier.scalar import UNKNOWN
 from simulator.verifier.state import DYNPTR_BYTE, Frame, Holds, Ref, State
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from simulator.verifier.helper_calls import Call
     from simulator.verifier.machine import Machine
 
+_DYNPTR_KINDS = {"DYNPTR_TYPE_LOCAL": "local", "DYNPTR_TYPE_RINGBUF": "ringbuf"}
 _KPTRS = frozenset({"kptr_unref", "kptr_ref", "kptr_percpu", "uptr"})
 
 
@@ -45,10 +47,10 @@ class Objects:
             m.unsupported("a kernel pointer in a map value")
         return False
 
-    def destroy_dynptr(self, frame: Frame, spi: int) -> None:
+    def destroy_dynptr(self, m: Machine, frame: Frame, spi: int) -> None:
         """A store over a dynptr destroys it."""
         if spi < len(frame.stack) and frame.stack[spi].types[0] == DYNPTR_BYTE:
-            raise NotImplementedError
+            dynptrs.destroy(m, frame, spi)
 
     def spin_lock(self, m: Machine, register: int, reg: Reg, takes: bool) -> None:
         """bpf_spin_lock and bpf_spin_unlock of the lock that a register points to."""
@@ -110,23 +112,37 @@ class Objects:
             m.fail(f"off {reg.off + reg.num.smin} doesn't point to 'struct bpf_timer' that is at {field.offset}")
         return (target, reg.data[1])
 
-    # Dynptrs, iterators and kernel pointers are not modelled yet: each says so by name.
-
     def check_dynptr_release(self, m: Machine, register: int, reg: Reg) -> None:
         """bpf_ringbuf_submit_dynptr and its kin."""
-        m.unsupported("dynptrs")
+        dynptrs.check_release(m, register, reg)
 
     def release_dynptr(self, m: Machine, reg: Reg) -> None:
         """A dynptr is given back."""
-        m.unsupported("dynptrs")
+        dynptrs.release(m, reg)
 
     def dynptr_argument(self, m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int) -> None:
         """A dynptr that a helper makes or uses."""
-        m.unsupported("dynptrs")
+        kind = next((name for flag, name in _DYNPTR_KINDS.items() if flag in arg.flags), "")
+        if "MEM_UNINIT" in arg.flags:
+            dynptrs.make(m, register, reg, kind, idx)
+        else:
+            found = dynptrs.check(m, register, reg, kind, "MEM_RDONLY" in arg.flags)
+            made.dynptr = found
 
     def special(self, m: Machine, made: Call) -> None:
         """bpf_dynptr_data, bpf_dynptr_write and bpf_dynptr_from_mem."""
-        m.unsupported("dynptrs")
+        if made.name == "bpf_dynptr_from_mem":
+            kind = m.frame.regs[1].type
+            if kind != r.PTR_MAP_VALUE:
+                m.fail(f"Unsupported reg type {type_name(kind)} for bpf_dynptr_from_mem data")
+            return
+        assert made.dynptr is not None  # its argument was checked
+        if made.name == "bpf_dynptr_data":
+            made.dynptr_id, made.ref = made.dynptr.id, made.dynptr.ref
+        elif made.dynptr.data[0] in ("skb", "skb_meta"):
+            m.forget_packet()
+
+    # Kernel pointers in maps and open-coded iterators are not modelled yet: each says so by name.
 
     def kptr_argument(self, m: Machine, register: int, reg: Reg) -> Any:
         """The map slot that bpf_kptr_xchg changes."""
@@ -137,8 +153,14 @@ class Objects:
         m.unsupported("a kernel pointer in a map value")
 
     def drain_callback(self, m: Machine) -> Setup:
-        """The callback of bpf_user_ringbuf_drain."""
-        m.unsupported("dynptrs")
+        """The callback of bpf_user_ringbuf_drain: it is given a dynptr that it may not change."""
+
+        def setup(_: Machine, caller: Frame, callee: Frame) -> None:
+            callee.regs[1] = Reg(r.PTR_DYNPTR, 0, ZERO, m.new_id(), data=("local", True))
+            callee.regs[2] = caller.regs[3]
+            callee.in_callback = True
+
+        return setup
 
     def iterator_is_active(self, m: Machine, state: State) -> bool:
         """Whether the iterator that the next instruction advances still gives elements."""

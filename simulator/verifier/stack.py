@@ -107,7 +107,7 @@ def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn
     insn = m.code[insn_idx]
     assert insn is not None
     imm = insn.imm if insn.row.kind is Kind.STORE_IMM else None
-    m.objects.destroy_dynptr(frame, spi)
+    m.objects.destroy_dynptr(m, frame, spi)
     m.check_fastcall_contract(frame.subprog, insn_idx, off)
     m.scratched_slots |= 1 << spi
     aligned = off % 8 == 0
@@ -155,7 +155,7 @@ def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, val
     zero = is_null(reg) if reg is not None else insn.row.kind is Kind.STORE_IMM and insn.imm == 0
     zero_used = False
     for at in range(start, end):
-        m.objects.destroy_dynptr(frame, (-at - 1) // 8)
+        m.objects.destroy_dynptr(m, frame, (-at - 1) // 8)
     m.check_fastcall_contract(frame.subprog, insn_idx, start)
     for at in range(start, end):
         low = -at - 1
