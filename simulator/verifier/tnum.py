@@ -159,6 +159,23 @@ def mul_of_masks(a: Tnum, b: Tnum, full: int = M64) -> Tnum:
     return add(known, unknown, full)
 
 
+def mul_by_parts(a: Tnum, b: Tnum, full: int = M64) -> Tnum:
+    """The product as kernels before 5.14 have it: the values' product, plus all that an unknown bit of either adds."""
+    product = (a[0] * b[0] & full, 0)
+    product = _plus_multiples(product, a[1], b[0] | b[1], full)
+    return _plus_multiples(product, b[1], a[0], full)
+
+
+def _plus_multiples(total: Tnum, times: int, unknown: int, full: int) -> Tnum:
+    """`total` plus, for every bit of `times`, perhaps `unknown` shifted to it."""
+    while times:
+        if times & 1:
+            total = add(total, (0, unknown), full)
+        times >>= 1
+        unknown = unknown << 1 & full
+    return total
+
+
 def subreg(a: Tnum) -> Tnum:
     """The low 32 bits, the others known to be zero."""
     return a[0] & M32, a[1] & M32

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from bpflisp.spec.isa import Op
 from simulator.verifier import tnum
-from simulator.verifier.scalar.bounds import Half, checked, sync, truncate, update, update32, zero_extend32
+from simulator.verifier.scalar.bounds import SINGLE, Half, settle, truncate, update, update32, zero_extend32
 from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     S32_MAX,
@@ -31,7 +31,6 @@ from simulator.verifier.tnum import HIGH, M32, M64
 
 Transfer: TypeAlias = Callable[[Rules, Scalar, Scalar], Fields]
 
-_SINGLE: Final = "tnum-single-number"
 _NOTHING32: Final[Half] = (S32_MIN, S32_MAX, 0, M32)
 _NOTHING64: Final[Half] = (S64_MIN, S64_MAX, 0, M64)
 
@@ -117,7 +116,7 @@ def _mul_half_of_positive(a: Half, b: Half, smallest: int, full: int) -> Half:
 
 
 def _mul(rules: Rules, a: Scalar, b: Scalar) -> Fields:
-    product = tnum.mul if "mul-union" in rules else tnum.mul_of_masks
+    product = tnum.mul if "mul-union" in rules else tnum.mul_of_masks if "mul-of-masks" in rules else tnum.mul_by_parts
     half = _mul_half if "mul-signed-bounds" in rules else _mul_half_of_positive
     return _joined(
         product((a.value, a.mask), (b.value, b.mask)),
@@ -143,7 +142,7 @@ def _bitwise(rules: Rules, b: Scalar, bits: tnum.Tnum, whole: tuple[int, int], l
     smin, smax = signed64(umin), signed64(umax)
     if smin > smax:
         smin, smax = S64_MIN, S64_MAX
-    return update(bits, (smin, smax, umin, umax), low_half, _SINGLE in rules)
+    return update(bits, (smin, smax, umin, umax), low_half, SINGLE in rules)
 
 
 def _and(rules: Rules, a: Scalar, b: Scalar) -> Fields:
@@ -187,7 +186,7 @@ def _lsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
         smin, smax = a.smin32 << 32, a.smax32 << 32
     umin, umax = (0, M64) if a.umax > 1 << (63 - greatest) else (a.umin << least, a.umax << greatest)
     bits = tnum.shift_left((a.value, a.mask), least)
-    return update(bits, (smin, smax, umin, umax), _lsh_low(a, least, greatest), _SINGLE in rules)
+    return update(bits, (smin, smax, umin, umax), _lsh_low(a, least, greatest), SINGLE in rules)
 
 
 def _rsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
@@ -201,7 +200,7 @@ def _rsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     """The low half takes bits from the upper one, so its range is what the bits tell."""
     least, greatest = b.umin, b.umax
     bits = a.value >> least, a.mask >> least
-    return update(bits, (S64_MIN, S64_MAX, a.umin >> greatest, a.umax >> least), _NOTHING32, _SINGLE in rules)
+    return update(bits, (S64_MIN, S64_MAX, a.umin >> greatest, a.umax >> least), _NOTHING32, SINGLE in rules)
 
 
 def _arsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
@@ -215,7 +214,7 @@ def _arsh32(_: Rules, a: Scalar, b: Scalar) -> Fields:
 def _arsh64(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     count = b.umin
     bits = tnum.shift_right_signed((a.value, a.mask), count)
-    return update(bits, (a.smin >> count, a.smax >> count, 0, M64), _NOTHING32, _SINGLE in rules)
+    return update(bits, (a.smin >> count, a.smax >> count, 0, M64), _NOTHING32, SINGLE in rules)
 
 
 _EITHER_WIDTH: Final[dict[Op, Transfer]] = {
@@ -225,6 +224,9 @@ _SHIFTS: Final[dict[tuple[Op, int], Transfer]] = {
     (Op.LSH, 32): _lsh32, (Op.LSH, 64): _lsh64, (Op.RSH, 32): _rsh32, (Op.RSH, 64): _rsh64,
     (Op.ARSH, 32): _arsh32, (Op.ARSH, 64): _arsh64,
 }  # fmt: skip
+
+
+_COUNTED: Final = frozenset({Op.LSH, Op.RSH, Op.ARSH})
 
 
 def _is_known_count(width: int, b: Scalar) -> bool:
@@ -238,13 +240,29 @@ def _is_known_count(width: int, b: Scalar) -> bool:
 
 def transfer(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> Scalar:
     """What `a op b` leaves known. What is not tracked (division, remainder, shifts by an unknown count) is unknown."""
+    if "unknown-operands" not in rules:
+        return _transfer_before_6_10(rules, op, width, a, b)
     compute = _EITHER_WIDTH.get(op)
     if compute is None:
         compute = _SHIFTS.get((op, width))
         if compute is None or not _is_known_count(width, b):
             return UNKNOWN
     fields = compute(rules, a, b)
-    return checked(sync(zero_extend32(fields) if width == 32 else fields, rules))
+    return settle(zero_extend32(fields) if width == 32 else fields, rules)
+
+
+def _transfer_before_6_10(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> Scalar:
+    """The same for kernels that compute little of an unknown `b`, and nothing of one whose bounds contradict."""
+    smin, smax, umin, umax = _low(b) if width == 32 else _whole(b)
+    known = (b.const if width == 64 else b.const32) is not None
+    contradicts = smin > smax or umin > umax or (known and (smin != smax or umin != umax))
+    if contradicts or (not known and op not in (Op.ADD, Op.SUB, Op.AND)):
+        return UNKNOWN
+    compute = _EITHER_WIDTH.get(op) or _SHIFTS.get((op, width))
+    # What is not computed is unknown, but a 32-bit result is still zero-extended.
+    unknown = compute is None or (op in _COUNTED and b.umax >= width)
+    fields = UNKNOWN.fields if compute is None or unknown else compute(rules, a, b)
+    return settle(zero_extend32(fields) if width == 32 else fields, rules)
 
 
 def negate(rules: Rules, width: int, a: Scalar) -> Scalar:
@@ -261,7 +279,8 @@ def byte_swap(rules: Rules, op: Op, bits: int, a: Scalar) -> Scalar:
         value, mask = _swapped(a.value, size), _swapped(a.mask, size)
         # The ranges say nothing of the swapped number: only what the bits tell is kept.
         a = intern_fields((value, mask, *UNBOUNDED))
-    return checked(sync(a.fields, rules) if size == 8 else sync(truncate(a, size, rules).fields, rules))
+    swapped = a if size == 8 else truncate(a, size, rules)
+    return settle(swapped.fields, rules)
 
 
 def _swapped(number: int, size: int) -> int:

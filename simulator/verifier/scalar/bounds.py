@@ -7,7 +7,7 @@ compute as the kernel does, and `checked` forgets the bounds as the kernel does.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from simulator.verifier import tnum
 from simulator.verifier.scalar.rules import Rules
@@ -30,6 +30,8 @@ from simulator.verifier.tnum import HIGH, M32, M64
 Half: TypeAlias = tuple[int, int, int, int]
 """(smin, smax, umin, umax) of one width."""
 
+ACROSS: Final = "ranges-across-widths"
+SINGLE: Final = "tnum-single-number"
 _SIGN32, _SIGN64 = 1 << 31, 1 << 63
 _REST32, _REST64 = S32_MAX, S64_MAX
 
@@ -172,7 +174,14 @@ def _with_low(whole: Half, first: int, last: int) -> Half:
     return smin, smax, umin, umax
 
 
-def sync_fields(fields: Fields, single: bool = True) -> Fields:
+def sync_fields(fields: Fields, rules: Rules) -> Fields:
+    """What `sync` makes of the fields, as these rules have it."""
+    if ACROSS not in rules:
+        return sync_before_6_8(fields)
+    return _sync_across_widths(fields, SINGLE in rules)
+
+
+def _sync_across_widths(fields: Fields, single: bool) -> Fields:
     """The bounds and the bits, each tightened by what the others imply."""
     bits, whole, low = _parts(update(*_parts(fields), single))
     for _ in range(3):
@@ -216,16 +225,53 @@ def _bits_from_bounds(value: int, mask: int, whole: Half, low: Half) -> tuple[in
 
 def sync(fields: Fields, rules: Rules) -> Scalar:
     """The scalar of these fields after the deductions."""
-    single = "tnum-single-number" in rules
-    known = _synced[single]
+    known = _synced[(ACROSS in rules) + (SINGLE in rules)]
     scalar = known.get(fields)
     if scalar is None:
-        scalar = known[fields] = intern_fields(sync_fields(fields, single))
+        scalar = known[fields] = intern_fields(sync_fields(fields, rules))
     return scalar
 
 
-_synced: tuple[dict[Fields, Scalar], dict[Fields, Scalar]] = {}, {}
+# What was computed: by the rule before 6.8, by those since, and by those with the rule of `only_number`.
+_synced: tuple[dict[Fields, Scalar], dict[Fields, Scalar], dict[Fields, Scalar]] = {}, {}, {}
 emptied_with_interned.extend(_synced)
+
+
+def _deduce_before_6_8(half: Half, sign: int) -> Half:
+    """Signed and unsigned bounds of one width, where one of them does not cross the sign; `sign` is the sign bit."""
+    smin, smax, umin, umax = half
+    if smin >= 0 or smax < 0:
+        umin, umax = max(smin % (2 * sign), umin), min(smax % (2 * sign), umax)
+        return _as_signed(umin, sign), _as_signed(umax, sign), umin, umax
+    if umax < sign:
+        greatest = min(smax, umax)
+        return _as_signed(umin, sign), greatest, umin, greatest
+    if umin >= sign:
+        umin = max(smin % (2 * sign), umin)
+        return _as_signed(umin, sign), _as_signed(umax, sign), umin, umax
+    return half
+
+
+def _as_signed(number: int, sign: int) -> int:
+    return number - sign - sign if number >= sign else number
+
+
+def sync_before_6_8(fields: Fields) -> Fields:
+    """The deductions of kernels before 6.8: each width by itself, once."""
+    bits, whole, low = _parts(update(*_parts(fields), single=False))
+    low, whole = _deduce_before_6_8(low, _SIGN32), _deduce_before_6_8(whole, _SIGN64)
+    return update(_bits_from_bounds(*bits, whole, low), whole, low, single=False)
+
+
+def low_from_whole(fields: Fields) -> Fields:
+    """The 32-bit bounds anew, from 64-bit bounds that fit: `__reg_combine_64_into_32` before 6.8, no `sync`."""
+    value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32 = fields
+    smin32, smax32, umin32, umax32 = S32_MIN, S32_MAX, 0, M32
+    if S32_MIN <= smin <= S32_MAX and S32_MIN <= smax <= S32_MAX:
+        smin32, smax32 = smin, smax
+    if umin <= M32 and umax <= M32:
+        umin32, umax32 = umin, umax
+    return value, mask, smin, smax, umin, umax, smin32, smax32, umin32, umax32
 
 
 def is_consistent(fields: Fields) -> bool:
@@ -247,6 +293,12 @@ def checked(scalar: Scalar) -> Scalar:
     return scalar if is_consistent(fields) else intern_fields((fields[0], fields[1], *UNBOUNDED))
 
 
+def settle(fields: Fields, rules: Rules) -> Scalar:
+    """The scalar of these fields after the deductions, and after the check where the kernel has it."""
+    scalar = sync(fields, rules)
+    return checked(scalar) if ACROSS in rules else scalar
+
+
 def zero_extend32(fields: Fields) -> Fields:
     """What a 32-bit result makes of the whole register, before `sync`."""
     value, mask, _, _, _, _, smin32, smax32, umin32, umax32 = fields
@@ -265,6 +317,9 @@ def truncate(scalar: Scalar, size: int, rules: Rules) -> Scalar:
         umin, umax = 0, kept
     if size < 4:
         low = S32_MIN, S32_MAX, 0, M32
+    if ACROSS not in rules:
+        fields: Fields = (value & kept, mask & kept, umin, umax, umin, umax, *low)
+        return intern_fields(fields) if size == 4 else sync(low_from_whole(fields), rules)
     return sync((value & kept, mask & kept, umin, umax, umin, umax, *low), rules)
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from bpflisp.spec.isa import Op
 from simulator.verifier import tnum
-from simulator.verifier.scalar.bounds import as_fields, checked, sync
+from simulator.verifier.scalar.bounds import as_fields, settle, sync
 from simulator.verifier.scalar.rules import Rules
 from simulator.verifier.scalar.value import (
     MASK,
@@ -23,6 +23,7 @@ from simulator.verifier.scalar.value import (
     UMIN32,
     UNBOUNDED,
     VALUE,
+    Fields,
     Scalar,
     signed32,
     signed64,
@@ -217,11 +218,18 @@ def _assume(op: Op | str, width: int, a: list[int], b: list[int]) -> None:
         _assume_ordered(Op(op), width, a, b)
 
 
+def ordered(op: Op, width: int, a: Scalar, known: list[int]) -> Fields:
+    """`a` where it compares so with a known number, without the deductions that follow from it."""
+    fields = list(a.fields)
+    _assume(op, width, fields, known)
+    return as_fields(fields)
+
+
 def assume(rules: Rules, op: Op | str, width: int, a: Scalar, b: Scalar) -> Refined:
     """Both operands where `a op b` holds."""
     fields_a, fields_b = list(a.fields), list(b.fields)
     _assume(op, width, fields_a, fields_b)
-    return checked(sync(as_fields(fields_a), rules)), checked(sync(as_fields(fields_b), rules))
+    return settle(as_fields(fields_a), rules), settle(as_fields(fields_b), rules)
 
 
 def refine(rules: Rules, op: Op, width: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
@@ -241,4 +249,4 @@ def _assume_of_itself(rules: Rules, op: Op | str, width: int, a: Scalar) -> Scal
     fields = list(a.fields)
     _assume(op, width, fields, fields)
     # Each operand gets its deductions, so the register gets them twice.
-    return checked(sync(sync(as_fields(fields), rules).fields, rules))
+    return settle(sync(as_fields(fields), rules).fields, rules)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from bpflisp.spec.isa import Op
-from simulator.verifier.scalar import alu, branch
+from simulator.verifier.scalar import alu, branch, branch_before_6_8
 from simulator.verifier.scalar.bounds import (
+    ACROSS,
     as_fields,
     checked,
+    settle,
     sign_extend32,
     sign_extend64,
-    sync,
     truncate,
     zero_extend32,
 )
@@ -66,7 +67,8 @@ class Domain:
         """(a, b) -> whether the branch is always or never taken; None where it may be either."""
         memo = self._taken.get((op, width))
         if memo is None:
-            memo = self._taken[op, width] = Memo(lambda pair: branch.taken(op, width, *pair))
+            decide = branch.taken if ACROSS in self.rules else branch_before_6_8.taken
+            memo = self._taken[op, width] = Memo(lambda pair: decide(op, width, *pair))
         return memo
 
     def refine_memo(self, op: Op, width: int) -> Memo[Pair, Outcomes]:
@@ -74,7 +76,8 @@ class Domain:
         memo = self._refine.get((op, width))
         if memo is None:
             rules = self.rules
-            memo = self._refine[op, width] = Memo(lambda pair: branch.refine(rules, op, width, *pair))
+            narrow = branch.refine if ACROSS in rules else branch_before_6_8.refine
+            memo = self._refine[op, width] = Memo(lambda pair: narrow(rules, op, width, *pair))
         return memo
 
     def refine_same_memo(self, op: Op, width: int) -> Memo[Scalar, Pair]:
@@ -82,7 +85,8 @@ class Domain:
         memo = self._refine_same.get((op, width))
         if memo is None:
             rules = self.rules
-            memo = self._refine_same[op, width] = Memo(lambda a: branch.refine_same(rules, op, width, a))
+            narrow = branch.refine_same if ACROSS in rules else branch_before_6_8.refine_same
+            memo = self._refine_same[op, width] = Memo(lambda a: narrow(rules, op, width, a))
         return memo
 
     def _unary_memo(
@@ -123,7 +127,7 @@ class Domain:
     def mov32(self, a: Scalar) -> Scalar:
         """The low 32 bits, zero-extended, by a 32-bit move."""
         rules = self.rules
-        return self._unary_memo("mov32", 32, 32, lambda x: checked(sync(zero_extend32(x.fields), rules)))[a]
+        return self._unary_memo("mov32", 32, 32, lambda x: settle(zero_extend32(x.fields), rules))[a]
 
     def sext(self, a: Scalar, bits: int, width: int) -> Scalar:
         """The low `bits` bits, sign-extended to `width`: MOVSX and signed loads."""
@@ -172,4 +176,4 @@ class Domain:
         given = (smin, smax, umin, umax, smin32, smax32, umin32, umax32)
         kept = a.fields[2:]
         new = [old if bound is None else bound for bound, old in zip(given, kept, strict=True)]
-        return checked(sync(as_fields([a.value, a.mask, *new]), self.rules))
+        return settle(as_fields([a.value, a.mask, *new]), self.rules)

@@ -14,12 +14,25 @@ Rules: TypeAlias = frozenset[str]
 
 SINCE: Final = MappingProxyType(
     {
+        # Tnums are multiplied by the sum of what unknown bits may add; before, by parts.
+        "mul-of-masks": (5, 14),
+        # The ranges of both widths and signs tighten each other, over and over; before, those of one width, once. A
+        # comparison narrows both operands, known or not, and contradicting bounds are forgotten.
+        "ranges-across-widths": (6, 8),
+        # Multiplication, or and xor of unknown numbers are computed; before, they left nothing known.
+        "unknown-operands": (6, 10),
+        # A mask of -1 or 0 is explored as two numbers.
+        "fork-on-mask": (6, 12),
+        # The products of the signed ends bound a product.
         "mul-signed-bounds": (6, 14),
-        "mul-union": (6, 18),
+        # A sum or difference of which both ends wrap keeps its range.
         "add-sub-both-overflow": (6, 17),
         "neg-bounds": (6, 17),
+        # Tnums are multiplied with unions of partial sums.
+        "mul-union": (6, 18),
+        # A change of byte order keeps the known bits.
         "byte-swap-bits": (6, 18),
-        "fork-on-mask": (6, 12),
+        # Where the tnum and the range have one number in common, it is that number.
         "tnum-single-number": (6, 18),
     }
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bpflisp.spec.alu import byte_order, compare, compute, signed
 from bpflisp.spec.isa import Op
 from simulator.verifier.scalar import (
+    SINCE,
     UNKNOWN,
     Domain,
     Scalar,
@@ -272,3 +273,95 @@ def test_text_reads_back(text: str) -> None:
 def test_text_of_links_is_read() -> None:
     assert printed("Pscalar(id=12+8,umax=9)").link == "12"
     assert printed("scalar(id=1)").scalar is UNKNOWN
+
+
+WORD = "scalar(smin=smin32=0,smax=umax=smax32=umax32=0xffff,var_off=(0x0; 0xffff))"
+SIGNED = "scalar(smin=smin32=-8,smax=smax32=7)"
+SINGLE = "scalar(smin=smin32=0,smax=umax=smax32=umax32=64,var_off=(0x0; 0x40))"
+ODD = "scalar(smin=umin=smin32=umin32=252,smax=umax=0x17fffffff,umax32=0x7fffffff,var_off=(0xfc; 0x17fffff03))"
+CROSSING = "scalar(smin=smin32=-1,smax=smax32=128,umin=umin32=128,var_off=(0x80; 0xffffffffffffff7f))"
+SPREAD = "scalar(smin=smin32=-1,smax=smax32=270,umin=umin32=270,var_off=(0x10e; 0xfffffffffffffef1))"
+
+# The question, then the answer without the rule and with it.
+RULE_CASES = {
+    "mul-of-masks": (
+        ("alu", Op.MUL, ODD, "-245"),
+        "scalar(smin=0x80000000000000c0,umin=umin32=192,smin32=0x800000c0,var_off=(0xc0; 0xffffffffffffff3f))",
+        "scalar()",
+    ),
+    "ranges-across-widths": (
+        ("taken", Op.LT, SIGNED, WORD),
+        SIGNED,
+        "scalar(smin=smin32=0,smax=umax=smax32=umax32=7,var_off=(0x0; 0x7))",
+    ),
+    "unknown-operands": (("alu", Op.OR, WORD, WORD), "scalar()", WORD),
+    "mul-signed-bounds": (
+        ("alu", Op.MUL, SIGNED, "3"),
+        "scalar()",
+        "scalar(smin=smin32=-24,smax=smax32=21)",
+    ),
+    "add-sub-both-overflow": (
+        ("alu", Op.ADD, "-2", CROSSING),
+        "scalar(smin=smin32=-3,smax=smax32=126)",
+        "scalar(smin=smin32=-3,smax=smax32=126,umin=umin32=126,umax=0xfffffffffffffffd,umax32=0xfffffffd)",
+    ),
+    "neg-bounds": (("neg", Op.NEG, SIGNED, SIGNED), "scalar()", "scalar(smin=smin32=-7,smax=smax32=8)"),
+    "mul-union": (
+        ("alu", Op.MUL, SPREAD, "-29"),
+        "scalar(smin=smin32=-7830,smax=smax32=29,umin=umin32=8,var_off=(0x8; 0xfffffffffffffff7))",
+        "scalar(smin=smin32=-7830,smax=smax32=29)",
+    ),
+    "byte-swap-bits": (("swap16", Op.SWAP, WORD, WORD), "scalar()", WORD),
+    "fork-on-mask": (("fork", Op.AND, "scalar(smin=smin32=-1,smax=smax32=0)", "12"), "None", "(-1, 0)"),
+    "tnum-single-number": (
+        ("taken", Op.GT, SINGLE, "8"),
+        "scalar(smin=umin=smin32=umin32=9,smax=umax=smax32=umax32=64,var_off=(0x0; 0x40))",
+        "64",
+    ),
+}
+
+
+def asked(domain: Domain, kind: str, op: Op, first: str, second: str) -> str:
+    a, b = scalar_of(first), scalar_of(second)
+    match kind:
+        case "alu":
+            return describe(domain.alu(op, 64, a, b))
+        case "taken":
+            return describe(domain.refine(op, 64, a, b)[0])
+        case "neg":
+            return describe(domain.neg(64, a))
+        case "swap16":
+            return describe(domain.byte_swap(op, 16, a))
+        case _:
+            return repr(domain.fork(op, a, b))
+
+
+@pytest.mark.parametrize("rule", SINCE)
+def test_every_rule_shows(rule: str) -> None:
+    """Without a rule are the kernels before it; the last of them is asked, and the first that has it."""
+    question, without, with_it = RULE_CASES[rule]
+    major, minor = SINCE[rule]
+    before = rules_of((major, minor)) - {rule}
+    assert asked(Domain(before), *question) == without
+    assert asked(Domain(before | {rule}), *question) == with_it
+
+
+def test_before_6_8_only_known_numbers_decide() -> None:
+    older, later = Domain(rules_of((6, 1))), Domain(rules_of((6, 12)))
+    word, negative = scalar_of(WORD), scalar_of("scalar(smin=0x8000000000000000,smax=-1,umin=0x8000000000000000)")
+    assert older.branch_taken(Op.LT, 64, word, negative) is None
+    assert later.branch_taken(Op.LT, 64, word, negative) is True
+    assert older.branch_taken(Op.LT, 64, word, const(1 << 16)) is True
+    assert older.branch_taken(Op.EQ, 64, word, const(1 << 16)) is None
+    assert later.branch_taken(Op.EQ, 64, word, const(1 << 16)) is False
+
+
+def test_before_6_8_equality_combines_64_bits() -> None:
+    older = Domain(rules_of((6, 1)))
+    word, signed_byte = scalar_of(WORD), scalar_of(SIGNED)
+    both = older.refine(Op.EQ, 64, word, signed_byte)
+    assert both[0].umax == both[1].umax == 7
+    assert both[2:] == (word, signed_byte)
+    assert older.refine(Op.EQ, 32, word, signed_byte) == (word, signed_byte) * 2
+    assert older.refine_same(Op.LT, 64, word) == (word, word)
+    assert older.refine(Op.GT, 64, const(9), word)[1].umax == 8
