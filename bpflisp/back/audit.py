@@ -122,11 +122,10 @@ class _Walk:
             raise AuditError(f"{insn} was added, and does more than move a value")
 
     def _left_out(self, old: MInsn) -> None:
+        """A copy, or what makes the one value that its register ever has: places that have it already stay right."""
         if old.is_copy:
             self._copied(old)
-        elif _is_maker(old) and old.dst in self.before.makers:
-            self._forget(old.dst)
-        else:
+        elif old.dst not in self.before.makers:
             raise AuditError(f"{old} was left out")
 
     def _copied(self, old: MInsn) -> None:

@@ -7,6 +7,7 @@ from bpflisp.back.emit import emit
 from bpflisp.back.legalise import legalise
 from bpflisp.back.loops import set_depths
 from bpflisp.back.machine import Code
+from bpflisp.back.makers import drop_repeated, share_makers
 from bpflisp.back.regalloc import allocate
 from bpflisp.back.select import select
 from bpflisp.back.slots import share_slots
@@ -29,9 +30,12 @@ def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code
         share_slots(function)
     machine = select(function, target)
     set_depths(machine)
+    if opt > 1:
+        share_makers(machine)
     before = snapshot(machine)
     allocate(machine)
     audit(before, machine)
     if opt:
+        drop_repeated(machine)
         merge_tails(machine)
     return emit(machine, target, function.position)

@@ -6,13 +6,14 @@ of plain jumps, which have one place to fall through to, before those of branche
 
 from __future__ import annotations
 
+from bpflisp.back.graph import reverse_postorder
 from bpflisp.back.legalise import INVERSE
 from bpflisp.back.machine import MBlock, MFunction
 
 
 def order_blocks(function: MFunction) -> list[MBlock]:
     """The reachable blocks in the order in which to emit them."""
-    reachable = _reverse_postorder(function)
+    reachable = reverse_postorder(function)
     following = _fall_throughs(reachable)
     preceded = set(following.values())
     order: list[MBlock] = []
@@ -63,19 +64,3 @@ def _leaves(head: MBlock, following: dict[MBlock, MBlock]) -> bool:
     while head in following:
         head = following[head]
     return not head.targets
-
-
-def _reverse_postorder(function: MFunction) -> list[MBlock]:
-    order: list[MBlock] = []
-    seen = {function.blocks[0]}
-    stack = [(function.blocks[0], iter(function.blocks[0].targets))]
-    while stack:
-        block, targets = stack[-1]
-        target = next(targets, None)
-        if target is None:
-            order.append(block)
-            stack.pop()
-        elif target not in seen:
-            seen.add(target)
-            stack.append((target, iter(target.targets)))
-    return order[::-1]

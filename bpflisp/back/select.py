@@ -46,6 +46,7 @@ class _Selector:
         self.registers: dict[Value, int] = {}
         self.blocks = {block: MBlock() for block in function.blocks}
         self.uses = ssa.count_uses(function.instructions())
+        self.carried = _carried(function)
         self.body: list[MInsn] = []
         self.position: ssa.Position | None = None
 
@@ -129,8 +130,7 @@ class _Selector:
     def _(self, instr: ssa.Binary) -> None:
         left, right = instr.args
         cls = ALU64 if instr.width == 64 else ALU32
-        swap = self.uses.get(left, 0) > 1 and self.uses.get(right, 0) == 1
-        if instr.op in _COMMUTATIVE and (isinstance(left, ssa.Leaf) or (swap and not isinstance(right, ssa.Leaf))):
+        if instr.op in _COMMUTATIVE and self._better_swapped(instr):
             left, right = right, left
         result = self.register(instr)
         if instr.op is Op.SUB and left == ssa.const(0):
@@ -149,6 +149,18 @@ class _Selector:
         other = self.value(right)
         self.copy(result, left)
         self.emit(cls | SRC_REG | ALU_CODES[base], result, other, off=off)
+
+    def _better_swapped(self, instr: ssa.Binary) -> bool:
+        """Whether the result had better take the right operand's register: the loop variable that it is the next value
+        of, else the operand that is not needed any more.
+        """
+        left, right = instr.args
+        if isinstance(left, ssa.Leaf) or isinstance(right, ssa.Leaf):
+            return isinstance(left, ssa.Leaf)
+        carried = self.carried.get(instr)
+        if carried is not None and carried in (left, right):
+            return carried is right
+        return self.uses.get(left, 0) > 1 and self.uses.get(right, 0) == 1
 
     @_select.register
     def _(self, instr: ssa.Extend) -> None:
@@ -285,6 +297,17 @@ class _Selector:
             return MInsn(cls | isa.JUMP_CODES[op], self.value(left), imm=imm, position=self.position)
         first, second = self.value(left), self.value(right)
         return MInsn(cls | SRC_REG | isa.JUMP_CODES[op], first, second, position=self.position)
+
+
+def _carried(function: Function) -> dict[Value, ssa.Param]:
+    """For each value that an edge hands over, the parameter that it becomes."""
+    return {
+        arg: param
+        for block in function.blocks
+        for edge in block.terminator.edges()
+        for arg, param in zip(edge.args, edge.block.params, strict=True)
+        if isinstance(arg, Instr)
+    }
 
 
 def load_constant(register: int, number: int, target: Target, at: ssa.Position | None) -> MInsn:

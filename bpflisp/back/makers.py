@@ -1,0 +1,104 @@
+"""Instructions that make a value out of nothing (a constant, a map, an address): made less often.
+
+Before allocation, one that takes two slots and stands three times or more is made once, where its uses have a common
+dominator, and copied from there. After allocation, one that makes what its register holds already goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from bpflisp.back.graph import Dominators, predecessors, reverse_postorder
+from bpflisp.back.machine import MOV_REG, MBlock, MFunction, MInsn
+from bpflisp.spec.isa import LD_IMM64_OPCODE, Kind
+
+_WORTH = 3
+"""Made once and copied costs two slots and one a use, made again two a use: from three uses on that is less."""
+
+_Known = dict[int, Hashable]
+
+
+def maker_key(insn: MInsn) -> Hashable | None:
+    """What it makes; None where it is no such instruction."""
+    if insn.raw or insn.uses() or insn.row.kind not in (Kind.ALU, Kind.LOAD_IMM64):
+        return None
+    pseudo = insn.src if insn.opcode == LD_IMM64_OPCODE or insn.is_lea else 0
+    return insn.opcode, pseudo, insn.off, insn.imm, insn.imm_high, insn.symbol, insn.slot
+
+
+def share_makers(function: MFunction) -> None:
+    """Make what is made at three places or more once. Before allocation."""
+    places: dict[Hashable, list[tuple[MBlock, MInsn]]] = {}
+    for block in function.blocks:
+        for insn in block.body:
+            key = maker_key(insn)
+            if key is not None and (insn.opcode == LD_IMM64_OPCODE or insn.is_lea):
+                places.setdefault(key, []).append((block, insn))
+    worth = [found for found in places.values() if len(found) >= _WORTH]
+    if not worth:
+        return
+    dominators = Dominators(function)
+    for found in worth:
+        _share(function, found, dominators)
+
+
+def _share(function: MFunction, found: list[tuple[MBlock, MInsn]], dominators: Dominators) -> None:
+    home = found[0][0]
+    for block, _ in found[1:]:
+        home = dominators.common(home, block)
+    while home.depth > 0 and dominators.above(home) is not home:
+        home = dominators.above(home)
+    shared = function.register()
+    here = [index for index, insn in enumerate(home.body) if any(insn is each for _, each in found)]
+    at = here[0] if here else len(home.body)
+    home.body.insert(at, replace(found[0][1], dst=shared))
+    for _, insn in found:
+        insn.opcode, insn.src, insn.off = MOV_REG, shared, 0
+        insn.imm = insn.imm_high = 0
+        insn.symbol = insn.slot = None
+
+
+def drop_repeated(function: MFunction) -> None:
+    """Take out what makes a value that its register holds already, on every way to there. After allocation."""
+    before = predecessors(function)
+    order = reverse_postorder(function)
+    after: dict[MBlock, _Known] = {}
+    entering: dict[MBlock, _Known] = {}
+    progress = True
+    while progress:
+        progress = False
+        for block in order:
+            known = _meet([after[p] for p in before[block] if p in after])
+            if block is function.blocks[0]:
+                known = {}
+            if block not in entering or entering[block] != known:
+                entering[block] = known
+                after[block] = _walk(block, dict(known), None)
+                progress = True
+    for block in order:
+        kept: list[MInsn] = []
+        _walk(block, dict(entering[block]), kept)
+        block.body = kept
+
+
+def _meet(facts: list[_Known]) -> _Known:
+    if not facts:
+        return {}
+    first, *others = facts
+    return {r: key for r, key in first.items() if all(other.get(r) == key for other in others)}
+
+
+def _walk(block: MBlock, known: _Known, kept: list[MInsn] | None) -> _Known:
+    for insn in block.body:
+        key = maker_key(insn)
+        if key is not None and known.get(insn.dst) == key:
+            continue
+        if kept is not None:
+            kept.append(insn)
+        source = known.get(insn.src) if insn.is_copy else None
+        for register in insn.defs():
+            known.pop(register, None)
+        if key is not None or source is not None:
+            known[insn.dst] = key if key is not None else source
+    return known
