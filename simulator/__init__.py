@@ -1,1 +1,101 @@
-"""Filled in below."""
+"""Programs of the kernel's virtual machine without the kernel: loaded, verified, run. What is public is named here.
+
+Nothing is imported before it is used: `import simulator` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.calling import EnginesDifferError, Settings, engines_named, settings_now, using
+    from simulator.engines.engine import EngineUnavailable
+    from simulator.engines.kernel import KernelRefusedError
+    from simulator.loader import LoadError, load
+    from simulator.maps import MapError
+    from simulator.outcome import Fault, Outcome
+    from simulator.packet import InputRefused
+    from simulator.program import MapDef, Object, Program
+    from simulator.results import (
+        Aborted,
+        Drop,
+        Expectation,
+        FaultError,
+        PacketBytes,
+        Pass,
+        Redirect,
+        Refused,
+        RefusedError,
+        Result,
+        TcAct,
+        Tx,
+    )
+    from simulator.verdict import Verdict
+    from simulator.verifier import verify
+    from simulator.world import World
+
+__all__ = [
+    "Aborted",
+    "Drop",
+    "EngineUnavailable",
+    "EnginesDifferError",
+    "Expectation",
+    "Fault",
+    "FaultError",
+    "InputRefused",
+    "KernelRefusedError",
+    "LoadError",
+    "MapDef",
+    "MapError",
+    "Object",
+    "Outcome",
+    "PacketBytes",
+    "Pass",
+    "Program",
+    "Redirect",
+    "Refused",
+    "RefusedError",
+    "Result",
+    "Settings",
+    "TcAct",
+    "Tx",
+    "Verdict",
+    "World",
+    "engines_named",
+    "load",
+    "settings_now",
+    "using",
+    "verify",
+]
+
+_MODULES = {
+    "simulator.calling": ("EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
+    "simulator.engines.engine": ("EngineUnavailable",),
+    "simulator.engines.kernel": ("KernelRefusedError",),
+    "simulator.loader": ("LoadError", "load"),
+    "simulator.maps": ("MapError",),
+    "simulator.outcome": ("Fault", "Outcome"),
+    "simulator.packet": ("InputRefused",),
+    "simulator.program": ("MapDef", "Object", "Program"),
+    "simulator.results": (
+        *("Aborted", "Drop", "Expectation", "FaultError", "PacketBytes", "Pass", "Redirect"),
+        *("Refused", "RefusedError", "Result", "TcAct", "Tx"),
+    ),
+    "simulator.verdict": ("Verdict",),
+    "simulator.verifier": ("verify",),
+    "simulator.world": ("World",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'simulator' has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,6 +17,7 @@ from bpflisp.spec.insn import Insn, decode
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
     from simulator.outcome import Outcome
+    from simulator.results import Result
     from simulator.verdict import Verdict
     from simulator.world import World
 
@@ -73,7 +74,8 @@ class Program:
     `insns` are raw instructions, 8 bytes a slot; `type` and `attach_type` the kernel's names in lower case without
     prefix ("sched_cls", "cgroup_inet4_connect"), `attach_type` "" for number 0 or none named. `flags` are the BPF_F_*
     bits of prog_flags. `attach_target` names the kernel function or type that a tracing, LSM or struct_ops program
-    attaches to. `kfuncs` and `btf_ids` name what a call's or a load's immediate stands for: slot -> name.
+    attaches to. `kfuncs` and `btf_ids` name what a call's or a load's immediate stands for: slot -> name. `siblings`
+    are the programs of its object, itself among them, which its prog arrays may name; the Object fills it in.
     """
 
     insns: bytes
@@ -90,6 +92,7 @@ class Program:
     line_info: Sequence[LineInfo] = ()
     kfuncs: Mapping[int, str] = field(default_factory=dict)
     btf_ids: Mapping[int, str] = field(default_factory=dict)
+    siblings: Mapping[str, Program] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def code(self) -> Sequence[Insn | None]:
@@ -115,6 +118,29 @@ class Program:
 
         return run(self, packet, world, engine, **options)
 
+    def __call__(
+        self,
+        packet: Any = None,
+        *,
+        maps: Mapping[str, Any] | None = None,
+        world: World | None = None,
+        verify: bool | None = None,
+        **options: Any,
+    ) -> Result:
+        """Runs once as tests want it: verified first (the verdict is kept), in a fresh world unless one is given.
+
+        `maps` sets entries of its maps before the run: map's name -> mapping of keys to values, or list of an array's
+        values. `verify=False` skips the verifier. Of the options, `engine` (also "all") and `kernel` take the place of
+        what `simulator.using` has set, `context` and `fuel` are those of `run`.
+
+        Raises RefusedError where the program is refused, FaultError for what a verified program does not do,
+        EnginesDifferError, and what `run` raises.
+        """
+        __tracebackhide__ = True
+        from simulator.calling import call
+
+        return call(self, packet, maps=maps, world=world, verify=verify, **options)
+
 
 @dataclass(frozen=True)
 class Object(Mapping[str, Program]):
@@ -128,6 +154,10 @@ class Object(Mapping[str, Program]):
     maps: Mapping[str, MapDef]
     btf: Btf | None = None
     notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for program in self.programs.values():
+            object.__setattr__(program, "siblings", self.programs)
 
     def __getitem__(self, name: str) -> Program:
         if name in self.programs:

@@ -1,0 +1,147 @@
+"""Test cases that nobody wrote: runs of a marked test for each engine and kernel, and the pre-flight check."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpflisp import CompileError
+from bpflisp.spec.kernels import UnknownKernelError, parse
+from simulator import LoadError, Object, Program, RefusedError, engines_named, load, settings_now, using
+
+ENGINES = ("reference", "python", "native", "kernel", "all")
+_KEYS = ("kernels", "engine")
+
+
+def in_force(engine: str, kernels: tuple[str, ...]) -> AbstractContextManager[None]:
+    """Calls of programs run on this engine and are verified for these kernels, while it lasts."""
+    from dataclasses import replace
+
+    engines = engines_named(engine)
+    return using(replace(settings_now(), engines=engines, kernels=kernels))
+
+
+def require_known(engine: str, kernels: Sequence[str]) -> None:
+    """Raises UsageError for an engine or a kernel that there is not."""
+    if engine not in ENGINES:
+        raise pytest.UsageError(f"bpf: no engine {engine!r}: there are {', '.join(ENGINES)}")
+    for kernel in kernels:
+        try:
+            parse(kernel)
+        except UnknownKernelError as error:
+            raise pytest.UsageError(f"bpf: {error}") from None
+
+
+# The marker
+
+
+def parametrise(metafunc: pytest.Metafunc, engine: str, kernels: tuple[str, ...]) -> None:
+    """One run for each engine and kernel that the marker names; what it does not name is as the options say."""
+    marker = metafunc.definition.get_closest_marker("bpf")
+    assert marker is not None
+    unknown = [key for key in marker.kwargs if key not in _KEYS]
+    if unknown or marker.args:
+        what = f"key {unknown[0]!r}" if unknown else "argument without a name"
+        raise _wrong(metafunc, f"the marker bpf has no {what}; it has {', '.join(_KEYS)}")
+    engines = _listed(marker.kwargs.get("engine", engine))
+    asked = _listed(marker.kwargs["kernels"]) if "kernels" in marker.kwargs else None
+    for name in engines:
+        try:
+            require_known(name, asked or kernels)
+        except pytest.UsageError as error:
+            raise _wrong(metafunc, str(error)) from None
+    cases = [(name, (kernel,)) for name in engines for kernel in asked] if asked else [(e, kernels) for e in engines]
+    metafunc.fixturenames.append("_bpf_case")
+    metafunc.parametrize("_bpf_case", cases, indirect=True, ids=["-".join([name, *k]) for name, k in cases])
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _wrong(metafunc: pytest.Metafunc, message: str) -> BaseException:
+    path, line, _ = metafunc.definition.reportinfo()
+    return pytest.Collector.CollectError(f"{path}:{(line or 0) + 1}: {message}")
+
+
+# The pre-flight check
+
+
+def check_items(session: pytest.Session, kernels: tuple[str, ...]) -> list[pytest.Item]:
+    """An item for each program of what `--bpf-check` and `bpf_check` name, and each kernel."""
+    return [item for path in _matching(session.config) for item in _items(session, path, kernels)]
+
+
+def _matching(config: pytest.Config) -> list[Path]:
+    asked = [(config.invocation_params.dir, pattern) for pattern in config.getoption("--bpf-check")]
+    asked += [(config.rootpath, pattern) for pattern in config.getini("bpf_check") if not asked]
+    found: dict[Path, None] = {}
+    for base, pattern in asked:
+        matching = sorted(glob.glob(str(base / pattern), recursive=True))
+        if not matching:
+            raise pytest.UsageError(f"bpf: no file matches {pattern!r} in {base}")
+        found.update(dict.fromkeys(map(Path, matching)))
+    return list(found)
+
+
+def _items(session: pytest.Session, path: Path, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
+    parent = CheckedObject.from_parent(session, path=path)
+    try:
+        obj = load(path)
+    except (LoadError, CompileError, OSError) as error:
+        yield CheckItem.from_parent(parent, name="load", problem=str(error))
+        return
+    for name, program in obj.programs.items():
+        for kernel in kernels:
+            yield CheckItem.from_parent(parent, name=f"{name}[{kernel}]", program=program, kernel=kernel, obj=obj)
+
+
+class CheckedObject(pytest.File):
+    """An object file whose programs are verified."""
+
+    def collect(self) -> list[pytest.Item]:
+        """Nothing: its items are made with it."""
+        return []
+
+
+class UnloadableError(Exception):
+    """The file cannot be loaded; the message is the loader's."""
+
+
+class CheckItem(pytest.Item):
+    """One program, verified for one kernel; or the reason why an object cannot be loaded at all."""
+
+    def __init__(
+        self,
+        *,
+        program: Program | None = None,
+        obj: Object | None = None,
+        kernel: str = "",
+        problem: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.program, self.obj, self.kernel, self.problem = program, obj, kernel, problem
+
+    def runtest(self) -> None:
+        """Verifies. Raises RefusedError or UnloadableError."""
+        if self.program is None:
+            raise UnloadableError(self.problem)
+        verdict = self.program.verify(self.kernel)
+        if not verdict.accepted:
+            raise RefusedError(self.program, verdict, str(self.path))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The refusal alone: there is no code of the user's to show."""
+        if isinstance(excinfo.value, RefusedError | UnloadableError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Shown as the object's path and the program."""
+        return self.path, None, f"bpf check: {self.name}"

@@ -1,0 +1,75 @@
+"""What the fixture `bpf` gives: worlds in which an object's programs are called by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from simulator import Object, Program, Result, World, settings_now
+
+
+class BpfFactory:
+    """Makes worlds: `bpf(obj)`. It keeps nothing, so that one serves a whole session."""
+
+    def __call__(self, obj: Object, *, seed: int | None = None, cpus: int = 2, verify: bool | None = None) -> BpfWorld:
+        """A fresh world with the object's maps and programs.
+
+        `seed` is that of its random numbers; `verify=False` lets programs run that the verifier refuses.
+        """
+        seed = settings_now().seed if seed is None else seed
+        return BpfWorld(obj, World(obj, seed=seed, cpus=cpus), verify)
+
+
+class BpfWorld:
+    """An object in a world of its own: programs as methods, maps, clock, CPU, mocked helpers.
+
+    What is not defined here is the world's: `w.maps`, `w.clock`, `w.cpu`, `w.helpers`, `w.task`, `w.printed`, ...
+    """
+
+    _obj: Object
+    _verify: bool | None
+    world: World
+
+    def __init__(self, obj: Object, world: World, verify: bool | None = None) -> None:
+        self.__dict__.update(_obj=obj, world=world, _verify=verify)
+
+    def __getattr__(self, name: str) -> Any:
+        obj: Object = self.__dict__["_obj"]
+        if name in obj.programs:
+            return self._caller(obj.programs[name])
+        try:
+            return getattr(self.__dict__["world"], name)
+        except AttributeError:
+            raise AttributeError(f"{obj.path}: {_unknown('program', name, obj.programs)}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(self.world, name):
+            raise AttributeError(f"a world has no {name!r} to set")
+        setattr(self.world, name, value)
+
+    def __getitem__(self, name: str) -> Callable[..., Result]:
+        """A program by its name, or by its section."""
+        return self._caller(self._obj[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._obj.programs)
+
+    def __repr__(self) -> str:
+        return f"<world of {self._obj.path}: programs {', '.join(self._obj.programs) or 'none'}>"
+
+    def _caller(self, program: Program) -> Callable[..., Result]:
+        def run(packet: Any = None, **options: Any) -> Result:
+            """Runs the program in this world; see `simulator.Program.__call__`."""
+            __tracebackhide__ = True
+            options.setdefault("verify", self._verify)
+            return program(packet, world=self.world, **options)
+
+        run.__name__ = program.name
+        return run
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
+    return f"no {what} {name!r}; {hint}"

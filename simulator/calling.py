@@ -1,0 +1,181 @@
+"""Calls of programs as tests make them: verified once, run in a fresh world, on one engine or on all of them.
+
+Invariant: what a call does besides its arguments hangs on `Settings` alone, and those are set for a stretch of a test
+run by `using`; nothing else is remembered but verdicts, which are the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simulator.comparing import difference, kernel_cannot
+from simulator.engines.engine import DEFAULT_FUEL, EngineUnavailable
+from simulator.results import FaultError, RefusedError, Result
+from simulator.run import ENGINES, engine_named, run
+from simulator.world import World
+
+if TYPE_CHECKING:
+    from simulator.outcome import Outcome
+    from simulator.program import Program
+    from simulator.verdict import Verdict
+
+ALL = ("python", *(name for name in ENGINES if name != "python"))
+"""Every engine, first the one whose world goes on where a call runs on all of them."""
+
+_NO_FIELDS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What calls do where they are not told: on which engines they run, for which kernels they are verified.
+
+    `engines` with several names runs each call on all of them, and any difference is an error. `kernel_btf` is what
+    `verify` is given; `seed` that of fresh worlds.
+    """
+
+    engines: tuple[str, ...] = ("python",)
+    kernels: tuple[str, ...] = ("6.18",)
+    verify: bool = True
+    kernel_btf: Any = None
+    seed: int = 0
+
+
+_SETTINGS: ContextVar[Settings] = ContextVar("settings", default=Settings())  # noqa: B039  it is frozen
+
+
+def settings_now() -> Settings:
+    """The settings in force here."""
+    return _SETTINGS.get()
+
+
+@contextmanager
+def using(settings: Settings) -> Iterator[None]:
+    """Puts settings in force for a while."""
+    token = _SETTINGS.set(settings)
+    try:
+        yield
+    finally:
+        _SETTINGS.reset(token)
+
+
+class EnginesDifferError(AssertionError):
+    """Engines came to different results from equal worlds."""
+
+
+def call(
+    program: Program,
+    packet: Any = None,
+    *,
+    maps: Mapping[str, Any] | None = None,
+    world: World | None = None,
+    engine: str = "",
+    kernel: str = "",
+    verify: bool | None = None,
+    context: Mapping[str, Any] = _NO_FIELDS,
+    fuel: int = DEFAULT_FUEL,
+) -> Result:
+    """Verifies a program, once for each kernel, and runs it on one input. See `simulator.program.Program.__call__`."""
+    __tracebackhide__ = True
+    settings = settings_now()
+    if settings.verify if verify is None else verify:
+        for version in (kernel,) if kernel else settings.kernels:
+            require_accepted(program, version, settings.kernel_btf)
+    if world is None:
+        world = fresh_world(program, settings.seed)
+    if maps is not None:
+        fill(world, maps)
+    engines = engines_named(engine) if engine else settings.engines
+    if len(engines) == 1:
+        return _result(program, _run(program, packet, world, engines[0], context, fuel), engines[0])
+    return _on_all(program, packet, world, engines, context, fuel)
+
+
+def engines_named(name: str) -> tuple[str, ...]:
+    """The engines that a name means: itself, or every one for "all"."""
+    return ALL if name == "all" else (name,)
+
+
+def verdict_on(program: Program, kernel: str, kernel_btf: Any = None) -> Verdict:
+    """The verdict on a program, asked for once for each kernel."""
+    known: dict[tuple[str, int], Verdict] = program.__dict__.setdefault("_verdicts", {})
+    key = kernel, id(kernel_btf)
+    if key not in known:
+        known[key] = program.verify(kernel, kernel_btf)
+    return known[key]
+
+
+def require_accepted(program: Program, kernel: str, kernel_btf: Any = None) -> None:
+    """Raises RefusedError where that kernel's verifier refuses the program."""
+    __tracebackhide__ = True
+    verdict = verdict_on(program, kernel, kernel_btf)
+    if not verdict.accepted:
+        raise RefusedError(program, verdict)
+
+
+def fresh_world(program: Program, seed: int = 0) -> World:
+    """A world with the program's maps, and with the programs of its object for its prog arrays."""
+    world = World(seed=seed)
+    world.add_programs(program.siblings)
+    world.bind(program)
+    return world
+
+
+def fill(world: World, maps: Mapping[str, Any]) -> None:
+    """Sets entries of maps by name: a mapping of keys to values, or a list of an array's values.
+
+    Raises KeyError for a map that is not there, and what the map raises for a value that does not fit.
+    """
+    for name, entries in maps.items():
+        target = world.maps[name]
+        pairs = entries.items() if isinstance(entries, Mapping) else enumerate(entries)
+        for key, value in pairs:
+            target[key] = value
+
+
+def _result(program: Program, outcome: Outcome, engine: str) -> Result:
+    __tracebackhide__ = True
+    if outcome.fault is not None:
+        raise FaultError(program, outcome, engine)
+    return Result(program, outcome, engine)
+
+
+def _on_all(
+    program: Program, packet: Any, world: World, engines: tuple[str, ...], context: Mapping[str, Any], fuel: int
+) -> Result:
+    """Runs the input on every engine that can, from equal worlds; the given world goes on as the first one left it."""
+    __tracebackhide__ = True
+    first: tuple[str, Outcome, World] | None = None
+    reasons = []
+    before = world.copy()
+    for engine in engines:
+        own = world if first is None else before.copy()
+        try:
+            if engine == "kernel" and (why := kernel_cannot(program)):
+                raise EngineUnavailable(why)
+            outcome = _run(program, packet, own, engine, context, fuel)
+        except EngineUnavailable as error:
+            reasons.append(f"{engine}: {error}")
+            continue
+        if first is None:
+            first = engine, outcome, own
+        elif different := difference(first, (engine, outcome, own)):
+            raise EnginesDifferError("\n".join(different))
+    if first is None:
+        raise EngineUnavailable("; ".join(reasons))
+    return _result(program, first[1], first[0])
+
+
+def _run(program: Program, packet: Any, world: World, engine: str, context: Mapping[str, Any], fuel: int) -> Outcome:
+    """Runs on one engine. Raises EngineUnavailable also for one that this version does not have."""
+    __tracebackhide__ = True
+    try:
+        engine_named(engine)
+    except ValueError:
+        if engine not in ENGINES:
+            raise
+        raise EngineUnavailable(f"this version has no engine {engine!r} yet") from None
+    return run(program, packet, world, engine, context=context, fuel=fuel)
