@@ -402,8 +402,11 @@ def prog_test_run(
     flags: int = 0,
     cpu: int = 0,
     data_out: int | None = None,
+    context_out: bool = True,
 ) -> Ran:
     """Runs a loaded program. `data_out` is the room for the packet after the run, in bytes: by default 4 KiB to grow.
+
+    `context_out` asks for the context after the run; raw tracepoints refuse to give one.
 
     Raises BpfError: EINVAL for a packet under 14 bytes or a context that the program type does not take, ENOTSUPP (524)
     for a program type that cannot be run.
@@ -411,12 +414,13 @@ def prog_test_run(
     data_in, context_in = _copy(data or b""), _copy(context or b"")
     room = (len(data) + 4096 if data_out is None else data_out) if data is not None else 0
     out = ctypes.create_string_buffer(room) if room else None
-    context_out = ctypes.create_string_buffer(len(context)) if context else None
     length = len(context) if context else 0
+    length_out = length if context_out else 0
+    context_after = ctypes.create_string_buffer(length_out) if length_out else None
     block = struct.pack(
         "<IIIIQQIIIIQQIII",
-        fd, 0, len(data) if data else 0, room, _address(data_in), _address(out), repeat, 0, length, length,
-        _address(context_in), _address(context_out), flags, cpu, 0,
+        fd, 0, len(data) if data else 0, room, _address(data_in), _address(out), repeat, 0, length, length_out,
+        _address(context_in), _address(context_after), flags, cpu, 0,
     )  # fmt: skip
     _, after = _call(Command.PROG_TEST_RUN, block + bytes(-len(block) % 8))
     retval, _, size_out = struct.unpack_from("<III", after, 4)
@@ -424,7 +428,7 @@ def prog_test_run(
     return Ran(
         retval,
         out.raw[: min(size_out, room)] if out is not None else b"",
-        context_out.raw[: min(context_size, length)] if context_out is not None else b"",
+        context_after.raw[: min(context_size, length)] if context_after is not None else b"",
         duration,
     )
 

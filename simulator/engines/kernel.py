@@ -179,8 +179,9 @@ def _test_run(handle: Handle, program: Program, given: Input, options: Options) 
     arguments = program.type in ("raw_tracepoint", "raw_tracepoint_writable")
     repeat = 0 if arguments or program.type == "syscall" else options.repeat
     try:
-        return bpf_syscall.prog_test_run(handle.fd, given.packet, context, repeat=repeat)
+        return bpf_syscall.prog_test_run(handle.fd, given.packet, context, repeat=repeat, context_out=not arguments)
     except BpfError as error:
-        if error.errno in (ENOTSUPP, errno.EOPNOTSUPP):
+        # EFAULT is what a tracing program that does not trace functions gets.
+        if error.errno in (ENOTSUPP, errno.EOPNOTSUPP) or (program.type, error.errno) == ("tracing", errno.EFAULT):
             raise EngineUnavailable(f"the kernel has no test run for this {program.type} program") from None
         raise InputRefused(error.errno or errno.EINVAL, f"the kernel's test run refuses the input: {error}") from None

@@ -12,6 +12,7 @@ from typing import Final
 from bpflisp.spec.contexts import Struct, access_table, context_struct
 from bpflisp.spec.contexts import struct as struct_named
 from simulator.contexts.base import get, known_field, put
+from simulator.contexts.skb import SKB_TYPES
 from simulator.engines.bpf_syscall import Ran
 from simulator.packet import Input
 from simulator.program import Program
@@ -67,7 +68,10 @@ def context_after(program: Program, ran: Ran) -> Mapping[str, int]:
 
 
 def _layout(program: Program) -> Struct | None:
+    """The structure that a test run of this type takes; None for one that takes none."""
     if program.type == "flow_dissector":
         # Its programs see an skb, but a test run takes the keys that they fill in.
         return struct_named("bpf_flow_keys")
-    return context_struct(program.type)
+    if program.type in SKB_TYPES or program.type in ("xdp", "sk_lookup"):
+        return context_struct(program.type)
+    return None

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Final
 from simulator.engines import bpf_syscall
 from simulator.engines.bpf_syscall import Handle
 from simulator.engines.engine import EngineUnavailable
+from simulator.engines.kernel_perf import SampleReader
 from simulator.maps.base import Map, round_up
+from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
 from simulator.maps.ringbuf import RingBuffer
+from simulator.maps.unmodelled import Unmodelled
 
 if TYPE_CHECKING:
     from simulator.memory import Memory
@@ -168,6 +171,32 @@ class RingTwin(Twin):
         return position
 
 
+class PerfTwin(Twin):
+    """A perf event array: a reader for each CPU, whose samples go to the world's readers."""
+
+    def __init__(self, ours: PerfEventArray, handle: Handle) -> None:
+        super().__init__(ours, handle)
+        self.array = ours
+        self.readers: dict[int, SampleReader] = {}
+
+    def push(self) -> None:
+        """Opens and closes the readers that the world opened and closed."""
+        open_ones = (struct.unpack("<I", key)[0] for key in self.array.keys())  # noqa: SIM118 (keys as bytes)
+        wanted = set(open_ones) & set(range(possible_cpus()))
+        for cpu in wanted - self.readers.keys():
+            reader = self.readers[cpu] = SampleReader(cpu)
+            bpf_syscall.map_update(self.handle.fd, struct.pack("<I", cpu), struct.pack("<i", reader.handle.fd))
+        for cpu in self.readers.keys() - wanted:
+            bpf_syscall.map_delete(self.handle.fd, struct.pack("<I", cpu))
+            self.readers.pop(cpu).close()
+
+    def pull(self) -> None:
+        """Hands over the samples that came."""
+        for cpu, reader in self.readers.items():
+            for sample in reader.read():
+                self.array.output(cpu, cpu, sample)
+
+
 class EmptyTwin(Twin):
     """A map of a type whose contents cannot be carried over: it may be used as long as the world's is empty."""
 
@@ -194,8 +223,10 @@ def twin_of(ours: Map, handle: Handle, memory: Memory, load: Callable[[ProgArray
     """The twin for a map of this type; `load` loads the program at an index of a prog array."""
     if isinstance(ours, ProgArray):
         return ProgTwin(ours, handle, load)
+    if isinstance(ours, PerfEventArray):
+        return PerfTwin(ours, handle)
     if isinstance(ours, RingBuffer):
         return RingTwin(ours, handle, memory)
-    if ours.definition.type in PLAIN_TYPES:
+    if ours.definition.type in PLAIN_TYPES and not isinstance(ours, Unmodelled):
         return PlainTwin(ours, handle)
     return EmptyTwin(ours, handle)

@@ -122,6 +122,25 @@ def test_records_of_another_engine_are_not_lost_in_silence(kernel: str) -> None:
         run(Program(OUTPUT, "xdp", [ring]), PACKET, world, kernel)
 
 
+def test_samples_reach_the_world_s_readers(kernel: str) -> None:
+    events = MapDef("m", "perf_event_array", key_size=4, value_size=4, max_entries=2)
+    # perf_event_output(ctx, m, BPF_F_CURRENT_CPU, fp - 4, 4); return r0
+    output = (
+        KEY_ON_STACK + _map(2, 0) + _insn(0x18, 3, imm=-1) + bytes(8) + _insn(0xBF, 4, 10) + _insn(0x07, 4, imm=-4)
+        + _insn(0xB7, 5, imm=4) + _insn(0x85, imm=25) + _insn(0x95)
+    )  # fmt: skip
+    program, world = Program(output, "xdp", [events]), World()
+    assert [run(program, PACKET, world, kernel).retval for _ in range(2)] == [0, 0]
+    assert world.maps.m.read() == [bytes([7, 0, 0, 0])] * 2  # type: ignore[attr-defined]
+    world.maps.m.closed.add(0)  # type: ignore[attr-defined]
+    assert run(program, PACKET, world, kernel).retval == 0xFFFFFFFE
+
+
+def test_raw_tracepoints_get_their_arguments(kernel: str) -> None:
+    second = _insn(0x79, 0, 1, 8) + _insn(0x95)
+    assert run(Program(second, "raw_tracepoint"), {"args": [1, 77]}, engine=kernel).retval == 77
+
+
 def test_tail_calls_reach_what_the_world_s_array_names(kernel: str) -> None:
     array = MapDef("m", "prog_array", key_size=4, value_size=4, max_entries=4)
     jump = _map(2, 0) + _insn(0xB7, 3, imm=1) + _insn(0x85, imm=12) + _insn(0xB7, 0, imm=2) + _insn(0x95)
