@@ -276,13 +276,14 @@ def _place(program: Program, verdict: Verdict, where: str) -> str:
 
 def insn_line(program: Program, insn: int) -> str:
     """The text of an instruction as the kernel prints it; "" past the end."""
-    from bpflisp.spec.helpers import helper_name
+    from bpflisp.spec.helpers import by_id
     from bpflisp.spec.text import insn_text
 
     found = program.code[insn] if 0 <= insn < len(program.code) else None
     if found is None:
         return ""
-    return insn_text(found, {found.imm: helper_name(found.imm)}, program.kfuncs.get(insn, ""))
+    helper = by_id(found.imm)
+    return insn_text(found, {found.imm: helper.name} if helper else {}, program.kfuncs.get(insn, ""))
 
 
 class RefusedError(Exception):

@@ -1,0 +1,82 @@
+"""`bpflisp compile`: a Lisp source to an object, verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bpflisp.cli.errors import REFUSED, CommandError
+from bpflisp.cli.inputs import known_kernels, unreadable
+from bpflisp.diagnostics import CompileError
+
+if TYPE_CHECKING:
+    from bpflisp.driver import Compiled
+
+
+@click.command("compile")
+@click.argument("source", metavar="A.lisp", type=click.Path())
+@click.option("-o", "output", metavar="FILE", help="Where the object goes; A.bpf.o beside the source by default.")
+@click.option("--mcpu", type=click.Choice(["v1", "v2", "v3", "v4"]), default="v3", show_default=True)
+@click.option("--kernel", "kernels", multiple=True, metavar="V", help="Verify for this kernel; may be repeated.")
+@click.option("--no-verify", is_flag=True, help="Keep the object whatever the verifier says.")
+@click.option("--json", "as_json", is_flag=True, help="Print programs and maps as JSON.")
+def command(
+    source: str, output: str | None, mcpu: str, kernels: tuple[str, ...], no_verify: bool, as_json: bool
+) -> int:
+    """Compile a Lisp source, verify what came out, and print the instructions of each program."""
+    asked = known_kernels(kernels)
+    compiled = _compiled(source, mcpu)
+    for warning in compiled.warnings:
+        click.echo(warning.render(), err=True)
+    if not no_verify and not _accepted(compiled.elf, source, asked):
+        return REFUSED
+    path = Path(output) if output else Path(source).with_suffix(".bpf.o")
+    try:
+        path.write_bytes(compiled.elf)
+    except OSError as problem:
+        raise unreadable(problem, str(path)) from None
+    _print(compiled, path, as_json)
+    return 0
+
+
+def _compiled(source: str, mcpu: str) -> Compiled:
+    from bpflisp.driver import compile_source, read_source
+
+    try:
+        return compile_source(read_source(source), mcpu=mcpu)
+    except CompileError as problem:
+        raise CommandError(str(problem), REFUSED) from None
+    except OSError as problem:
+        raise unreadable(problem, source) from None
+
+
+def _accepted(elf: bytes, source: str, kernels: Sequence[str]) -> bool:
+    """Whether every kernel accepts every program; tells those that are refused."""
+    from simulator import load
+    from simulator.results import refusal
+
+    obj = load(elf, name=source)
+    accepted = True
+    for kernel in kernels:
+        for program in obj.programs.values():
+            verdict = program.verify(kernel)
+            if not verdict.accepted:
+                accepted = False
+                click.echo(refusal(program, verdict, source).render(), err=True)
+    if not accepted:
+        click.echo("  = help: --no-verify writes the object all the same", err=True)
+    return accepted
+
+
+def _print(compiled: Compiled, path: Path, as_json: bool) -> None:
+    if as_json:
+        programs = {name: {"section": made.section, "insns": made.slots} for name, made in compiled.programs.items()}
+        click.echo(json.dumps({"programs": programs, "maps": list(compiled.maps)}, indent=2))
+        return
+    for name, made in compiled.programs.items():
+        click.echo(f"{name}  {made.section}  {made.slots} instructions")
+    click.echo(f"wrote {path}", err=True)

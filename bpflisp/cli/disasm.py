@@ -1,0 +1,57 @@
+"""`bpflisp disasm`: instructions as the kernel prints them, between source lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from bpflisp.cli.inputs import load_object, program_of
+
+if TYPE_CHECKING:
+    from simulator import Program
+
+
+@click.command("disasm")
+@click.argument("file", type=click.Path())
+@click.option("--prog", "name", metavar="P", help="One program alone, by name or section.")
+@click.option("--source/--no-source", default=True, show_default=True, help="Source lines between the instructions.")
+def command(file: str, name: str | None, source: bool) -> int:
+    """Print the instructions of every program."""
+    obj = load_object(file)
+    chosen = [program_of(obj, name)] if name is not None else list(obj.programs.values())
+    for number, program in enumerate(chosen):
+        click.echo(("\n" if number else "") + f"{program.name}  {program.section}  {len(program.code)} instructions")
+        for line in _lines(program, source):
+            click.echo(line)
+    return 0
+
+
+def _lines(program: Program, source: bool) -> Iterator[str]:
+    from simulator.results import insn_line
+
+    at = {line.insn: line for line in program.line_info} if source else {}
+    functions = {info.insn: program.btf.type(info.type_id).name for info in program.func_info if program.btf}
+    shown: tuple[str, int] | None = None
+    for slot, insn in enumerate(program.code):
+        if slot in functions and slot:
+            yield f"{functions[slot]}:"
+        if slot in at and (at[slot].file, at[slot].line) != shown:
+            shown = at[slot].file, at[slot].line
+            yield f"; {at[slot].text.strip()} @ {shown[0]}:{shown[1]}"
+        if insn is not None:
+            yield f"{slot:4}: {insn_line(program, slot)}{_map(program, slot)}"
+
+
+def _map(program: Program, slot: int) -> str:
+    """The name of the map that a 64-bit load names by its index."""
+    from bpflisp.spec import isa
+    from bpflisp.spec.isa import Kind
+
+    insn = program.code[slot]
+    if insn is None or insn.row.kind is not Kind.LOAD_IMM64:
+        return ""
+    if insn.src in (isa.PSEUDO_MAP_IDX, isa.PSEUDO_MAP_IDX_VALUE) and 0 <= insn.imm < len(program.maps):
+        return f"  ; map {program.maps[insn.imm].name}"
+    return f"  ; {program.btf_ids[slot]}" if slot in program.btf_ids else ""
