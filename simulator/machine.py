@@ -73,6 +73,8 @@ class Machine:
         self.model: Model | None = None
         self.headroom = 0
         """Bytes that the packet may still grow at its head."""
+        self.hidden = b""
+        """Bytes that were the packet's head and may be again."""
         self.link_header = b""
         """The link-layer header of a packet that starts at its network header; b"" where it is in the packet."""
         self.network_offset = 0
@@ -83,7 +85,7 @@ class Machine:
         """Makes ready for a program: its maps and the model of its context."""
         self.program, self.maps, self.model = program, maps, model
         self.redirect = None
-        self.link_header, self.network_offset = b"", 0
+        self.hidden, self.link_header, self.network_offset = b"", b"", 0
 
     def begin(self) -> None:
         """Makes ready for one run: an empty stack, no frame but the first."""

@@ -70,6 +70,14 @@ class Task:
     address: int = 0xFFFF_8880_0000_1000
 
 
+@dataclass(slots=True)
+class Device:
+    """A network interface: its name, and the most bytes that it sends after the link-layer header."""
+
+    name: str
+    mtu: int = 1500
+
+
 class Maps(Mapping[str, Map]):
     """The maps of a world by name; also as attributes: `world.maps.blocked`."""
 
@@ -129,6 +137,10 @@ class World:
         self.random = Random(seed)
         self.kernel_memory = HostMemory()
         self.user_memory = HostMemory()
+        self.devices = {1: Device("lo", 65536)}
+        """The network interfaces by number."""
+        self.sent: list[tuple[int, bytes]] = []
+        """Copies of packets that programs sent to interfaces, by number."""
         self.symbols: dict[str, int] = {}
         """Addresses of kernel variables by name, for programs that refer to them; usually in `kernel_memory`."""
         self.printed: list[str] = []

@@ -48,7 +48,7 @@ class XdpModel:
         if not MIN_PACKET <= size <= FRAME_ROOM - HEADROOM:
             return self.enter(machine, Input(packet, {}))
         machine.set_packet(packet)
-        machine.headroom = HEADROOM
+        machine.headroom, machine.hidden = HEADROOM, b""
         machine.set_context(_plain_context(size))
         return _REGISTERS
 
@@ -65,7 +65,7 @@ class XdpModel:
             raise InputRefused(errno.EINVAL, f"an xdp packet of {len(packet)} bytes: fragments are not modelled")
         machine.set_packet(packet, meta)
         machine.set_context(_MD.pack(PACKET_BASE + meta, PACKET_BASE + len(packet), PACKET_BASE, ifindex, queue, 0))
-        machine.headroom = HEADROOM - meta
+        machine.headroom, machine.hidden = HEADROOM - meta, b""
         return _REGISTERS
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:

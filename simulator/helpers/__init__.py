@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-_THEMES = ("loops", "maps", "memory", "ringbuf", "system", "text", "trace")
+_THEMES = ("checksums", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "system", "text", "trace")
 
 
 @cache

@@ -11,6 +11,7 @@ from simulator.maps.base import Map
 from simulator.maps.hash import Hash, LruHash, LruPerCpuHash, PerCpuHash
 from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
+from simulator.maps.redirect import CpuMap, DevMap, DevMapHash, XskMap
 from simulator.maps.ringbuf import RingBuffer
 
 KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
@@ -21,6 +22,10 @@ KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
         "perf_event_array": PerfEventArray,
         "percpu_hash": PerCpuHash,
         "percpu_array": PerCpuArray,
+        "devmap": DevMap,
+        "devmap_hash": DevMapHash,
+        "cpumap": CpuMap,
+        "xskmap": XskMap,
         "lru_hash": LruHash,
         "lru_percpu_hash": LruPerCpuHash,
         "ringbuf": RingBuffer,
