@@ -14,6 +14,9 @@ from bpflisp.spec.alu import M64
 from bpflisp.spec.helpers import RetType
 from bpflisp.spec.isa import Op
 
+REACH = 0xFFFF
+"""So far from its start, in bytes, may a packet pointer be; within that no address wraps around."""
+
 
 class Space(StrEnum):
     """What an address points into, as far as the value tells."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bpflisp.ir import ssa
-from bpflisp.ir.addresses import points
-from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Value, const
+from bpflisp.ir.addresses import REACH, Space, points, root, space
+from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Leaf, Value, const
 from bpflisp.opt.facts import greatest
 from bpflisp.spec.alu import M32, byte_order, compare
 from bpflisp.spec.isa import Op
@@ -80,10 +80,19 @@ def _outcome(test: Compare | Branch) -> bool | None:
         return compare(test.op, test.width, left.number, right.number)
     if left == right and test.op is not Op.SET:
         return compare(test.op, test.width, 0, 0)
+    if right == const(0) and test.width == 64 and test.op in (Op.EQ, Op.NE, Op.GT, Op.LE) and _is_not_null(left):
+        return test.op in (Op.NE, Op.GT)
     top = greatest(left)
     if test.op in UNSIGNED and isinstance(right, Const) and top < 1 << test.width:
         return _outcome_by_bound(test.op, top, right.number & ((1 << test.width) - 1))
     return None
+
+
+def _is_not_null(value: Value) -> bool:
+    """Whether the value is an address that is never 0: of the packet or of what has a fixed place, plus a bit."""
+    base, distance = root(value)
+    fixed = isinstance(base, Leaf) and not isinstance(base, Const | ssa.TypeRef)
+    return distance is not None and 0 <= distance <= REACH and (fixed or space(base) is Space.PACKET)
 
 
 def _outcome_by_bound(op: Op, top: int, number: int) -> bool | None:

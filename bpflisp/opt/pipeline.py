@@ -12,6 +12,7 @@ from bpflisp.opt.dce import drop_dead
 from bpflisp.opt.dse import drop_dead_stores
 from bpflisp.opt.forward import forward_values
 from bpflisp.opt.gvn import number_values
+from bpflisp.opt.licm import hoist_invariants
 from bpflisp.opt.offsets import fold_offsets
 from bpflisp.opt.simplify import simplify
 from bpflisp.opt.threading import thread_jumps
@@ -34,6 +35,7 @@ PASSES = (
     Pass("forward", forward_values, 2),
     Pass("dse", drop_dead_stores, 2),
     Pass("threading", thread_jumps, 2),
+    Pass("licm", hoist_invariants, 2),
     Pass("dce", drop_dead, 1),
 )
 """One round; rounds follow each other until nothing changes."""

@@ -8,6 +8,7 @@ were passed are those of blocks that dominate the edge's source through single w
 from __future__ import annotations
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import REACH, Space, root, space
 from bpflisp.ir.dataflow import immediate_dominators
 from bpflisp.ir.ssa import Block, Branch, Const, Edge, Function, Leaf, Value, incoming_edges
 from bpflisp.opt.cfg import drop_unreachable
@@ -79,8 +80,10 @@ def decide(op: Op, width: int, left: Value, right: Value, known: list[Test]) -> 
 def _implied(op: Op, width: int, left: Value, right: Value, test: Test) -> bool | None:
     """What one test that holds says about a comparison of the same value."""
     known, known_width, a, b = test
-    if known_width != width or a != left:
+    if known_width != width:
         return None
+    if a != left:
+        return _implied_by_longer(op, left, known, a) if b == right and width == 64 else None
     if b == right:
         if known is op:
             return True
@@ -90,6 +93,21 @@ def _implied(op: Op, width: int, left: Value, right: Value, test: Test) -> bool 
         if known is Op.EQ:
             return compare(op, width, b.number, right.number)
         return _by_range(op, width, right.number, known, b.number)
+    return None
+
+
+def _implied_by_longer(op: Op, left: Value, known: Op, other: Value) -> bool | None:
+    """What a check of more, or fewer, packet bytes says: `data + 54 <= end` that `data + 14 <= end`."""
+    base, distance = root(left)
+    other_base, other_distance = root(other)
+    if base != other_base or space(base) is not Space.PACKET or distance is None or other_distance is None:
+        return None
+    if not (0 <= distance <= REACH and 0 <= other_distance <= REACH):
+        return None
+    if known is Op.LE and distance <= other_distance and op in (Op.LE, Op.GT):
+        return op is Op.LE
+    if known is Op.GT and distance >= other_distance and op in (Op.LE, Op.GT):
+        return op is Op.GT
     return None
 
 
@@ -140,24 +158,31 @@ def _thread(source: Block, edge: Edge, known: list[Test], function: Function) ->
     if outcome is None:
         return False
     onward = end.then if outcome else end.other
-    if not _visible_only_inside(middle, function) or onward.block is middle:
+    if onward.block is middle or not _stay_defined(middle, onward.block):
         return False
     edge.block, edge.args = onward.block, [handed.get(arg, arg) for arg in onward.args]
     return True
 
 
-def _visible_only_inside(middle: Block, function: Function) -> bool:
-    """Whether the block's parameters are used by its own branch alone, so that the block may lose its dominance.
+def _stay_defined(middle: Block, onward: Block) -> bool:
+    """Whether nothing that is reached from `onward` without passing `middle` reads a parameter of `middle`.
 
-    Values of blocks that it dominates stay defined: it has no instructions of its own.
+    The edge that is moved makes a way there that does not pass it. Values of other blocks stay defined: `middle` has no
+    instructions of its own, and what dominates it dominates the edge's source.
     """
-    if not middle.params:
-        return True
     own = set(middle.params)
-    for block in function.blocks:
-        for instr in block.instructions():
-            if instr is not middle.end and any(value in own for value in ssa.operands(instr)):
-                return False
+    if not own:
+        return True
+    seen = {middle, onward}
+    todo = [onward]
+    while todo:
+        block = todo.pop()
+        if any(value in own for instr in block.instructions() for value in ssa.operands(instr)):
+            return False
+        for successor in block.successors():
+            if successor not in seen:
+                seen.add(successor)
+                todo.append(successor)
     return True
 
 

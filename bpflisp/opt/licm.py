@@ -1,0 +1,88 @@
+"""Moves out of loops what every turn would compute alike.
+
+Contract: arithmetic whose operands are the same in every turn, and context loads where no turn changes the context,
+move before the loop, whether or not a turn would have reached them: they can neither fault nor be refused there. Memory
+is not read earlier than it was: a load may stand behind the check that makes it legal.
+"""
+
+from __future__ import annotations
+
+from bpflisp.ir import ssa
+from bpflisp.ir.dataflow import dominates, immediate_dominators, predecessors
+from bpflisp.ir.ssa import Block, Edge, Function, Instr, Jump, Leaf, Value, incoming_edges
+from bpflisp.opt.effects import kills_context
+
+_PURE = (ssa.Binary, ssa.Compare, ssa.Extend, ssa.ByteOrder)
+
+
+def hoist_invariants(function: Function) -> bool:
+    """Loop by loop, inner ones first. Says whether anything moved."""
+    changed = False
+    for header, loop in _loops(function):
+        moved = _invariants(loop, function)
+        if moved and (before := _preheader(function, header, loop)) is not None:
+            gone = set(moved)
+            for block in loop:
+                block.body = [instr for instr in block.body if instr not in gone]
+            before.body += moved
+            changed = True
+    return changed
+
+
+def _loops(function: Function) -> list[tuple[Block, set[Block]]]:
+    """(header, blocks) of each natural loop, the smallest first; loops of one header are one."""
+    dominators = immediate_dominators(function)
+    before = predecessors(function)
+    found: dict[Block, set[Block]] = {}
+    for block in function.blocks:
+        for header in block.successors():
+            if dominates(header, block, dominators):
+                loop = found.setdefault(header, {header})
+                todo = [block]
+                while todo:
+                    each = todo.pop()
+                    if each not in loop:
+                        loop.add(each)
+                        todo += before[each]
+    return sorted(found.items(), key=lambda item: len(item[1]))
+
+
+def _invariants(loop: set[Block], function: Function) -> list[Instr]:
+    """What may move, each after what it needs."""
+    inside: set[Value] = set()
+    for block in loop:
+        inside.update(block.params)
+        inside.update(block.body)
+    context = not any(kills_context(instr) for block in loop for instr in block.body)
+    moved: list[Instr] = []
+    progress = True
+    while progress:
+        progress = False
+        for block in (block for block in function.blocks if block in loop):
+            for instr in block.body:
+                if instr in inside and _may_move(instr, context) and not any(arg in inside for arg in instr.args):
+                    inside.discard(instr)
+                    moved.append(instr)
+                    progress = True
+    return moved
+
+
+def _may_move(instr: Instr, context: bool) -> bool:
+    """Constant folding will do better with operands that are all leaves."""
+    if isinstance(instr, ssa.ContextLoad):
+        return context
+    return isinstance(instr, _PURE) and not all(isinstance(arg, Leaf) for arg in instr.args)
+
+
+def _preheader(function: Function, header: Block, loop: set[Block]) -> Block | None:
+    """The block that alone leads into the loop, and only there; made if need be. None where several lead into it."""
+    entering = [(source, edge) for source, edge in incoming_edges(function)[header] if source not in loop]
+    if len(entering) != 1:
+        return None
+    source, edge = entering[0]
+    if isinstance(source.end, Jump):
+        return source
+    before = Block(end=Jump(to=Edge(header, edge.args), position=source.terminator.position), name="preheader")
+    edge.block, edge.args = before, []
+    function.blocks.insert(function.blocks.index(header), before)
+    return before
