@@ -19,13 +19,19 @@ from bpflisp.back.compile import compile_function
 from bpflisp.back.machine import BackError, Code
 from bpflisp.diagnostics import Diagnostic, Diagnostics, Source, Span, error
 from bpflisp.front.check import check_program
-from bpflisp.front.lower import lower
-from bpflisp.front.types import to_btf
+from bpflisp.front.check_objects import check_uncalled
+from bpflisp.front.lower import lower, lower_subprogram
+from bpflisp.front.objects import GlobalDecl, SubprogramDecl
+from bpflisp.front.tree import Local
+from bpflisp.front.types import Number, Pointer, Region, align_of, c_name, to_btf
 from bpflisp.front.unit import MapDecl, ProgramDecl, Unit, read_unit
 from bpflisp.ir.ssa import Function, Position
 from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf
 from bpflisp.spec import contexts
+
+TEXT = ".text"
+"""Where subprograms lie."""
 
 RECURSION = 20_000
 """How deeply Python may recurse while compiling: forms nest up to 300 deep, and macros recurse."""
@@ -70,11 +76,19 @@ def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int
         help = "(defprog name (:type :xdp) ...)"
         found.add(error("no-program", "the source defines no program", where=source.name, help=help))
     found.raise_errors()
+    check_uncalled(unit)
+    found.raise_errors()
     functions = [lower(unit.programs[name].symbol, tree, unit.programs[name].span) for name, tree in trees.items()]
+    subprograms = [decl for decl in unit.subprograms.values() if decl.tree is not None]
+    functions += [lower_subprogram(d.symbol, d.locals, d.tree, d.span) for d in subprograms if d.tree is not None]
     codes = [_code(function, unit, found, mcpu, opt) for function in functions]
     found.raise_errors()
     linked = _object(unit, source, [code for code in codes if code is not None])
-    programs = {function.name: CompiledProgram(function.section, _slots(function)) for function in linked.functions}
+    programs = {
+        function.name: CompiledProgram(function.section, _slots(function))
+        for function in linked.functions
+        if function.section != TEXT
+    }
     return Compiled(link.link(linked), programs, [entry.name for entry in linked.maps], tuple(found.warnings))
 
 
@@ -111,11 +125,17 @@ def _deep_recursion() -> Iterator[None]:
 
 
 def _object(unit: Unit, source: Source, codes: Sequence[Code]) -> link.LinkObject:
-    by_symbol = {program.symbol: program for program in unit.programs.values()}
+    programs = {program.symbol: program for program in unit.programs.values()}
+    subprograms = {decl.symbol: decl for decl in unit.subprograms.values()}
+    functions = [_program(programs[code.name], code, source) for code in codes if code.name in programs]
+    functions += [_subprogram(subprograms[code.name], code, source) for code in codes if code.name in subprograms]
     return link.LinkObject(
-        functions=[_function(by_symbol[code.name], code, source) for code in codes],
+        functions=functions,
         maps=[_map(decl) for decl in unit.maps.values()],
-        globals=[_string(name, content) for content, name in unit.strings.items()],
+        globals=[
+            *(_global(decl) for decl in unit.globals.values()),
+            *(_string(name, content) for content, name in unit.strings.items()),
+        ],
         types=[to_btf(struct) for struct in unit.structs.values()],
         license=unit.license,
     )
@@ -125,14 +145,37 @@ def _slots(function: link.LinkFunction) -> int:
     return sum(insn.slots for insn in function.insns if insn is not None)
 
 
-def _function(program: ProgramDecl, code: Code, source: Source) -> link.LinkFunction:
+def _program(program: ProgramDecl, code: Code, source: Source) -> link.LinkFunction:
     struct = contexts.context_struct(program.prog_type)
-    context: btf.CType = btf.Pointer(btf.Forward(struct.name)) if struct else btf.Pointer(btf.Void())
+    context = _pointer_to(struct.name if struct else "")
+    return _function(code, source, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
+
+
+def _subprogram(decl: SubprogramDecl, code: Code, source: Source) -> link.LinkFunction:
+    params = [(c_name(local.name), _parameter(decl, local)) for local in decl.locals]
+    return _function(code, source, TEXT, btf.Signature(btf.U64, params), decl.is_global)
+
+
+def _parameter(decl: SubprogramDecl, local: Local) -> btf.CType:
+    kind = local.declared or local.type
+    if not isinstance(kind, Pointer):
+        return to_btf(kind) if isinstance(kind, Number) else btf.U64
+    if kind.region is Region.CONTEXT:
+        return _pointer_to(decl.context_struct)
+    return btf.Pointer(to_btf(kind.struct)) if kind.struct else btf.Pointer(btf.Void())
+
+
+def _pointer_to(struct: str) -> btf.CType:
+    return btf.Pointer(btf.Forward(struct)) if struct else btf.Pointer(btf.Void())
+
+
+def _function(code: Code, source: Source, section: str, signature: btf.Signature, is_global: bool) -> link.LinkFunction:
     return link.LinkFunction(
         name=code.name,
-        section=program.section,
+        section=section,
         insns=code.insns,
-        signature=btf.Signature(btf.INT, [("ctx", context)]),
+        signature=signature,
+        is_global=is_global,
         relocations=[
             link.Relocation(each.at, link.RelocKind(each.kind), each.symbol, each.addend) for each in code.relocations
         ],
@@ -153,6 +196,12 @@ def _map(decl: MapDecl) -> link.LinkMap:
         value_size=decl.value_size,
         max_entries=decl.max_entries,
         flags=decl.flags,
+    )
+
+
+def _global(decl: GlobalDecl) -> link.LinkGlobal:
+    return link.LinkGlobal(
+        decl.symbol, decl.section, to_btf(decl.type), decl.content, align=max(align_of(decl.type), 1)
     )
 
 

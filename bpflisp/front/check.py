@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from bpflisp.diagnostics import Diagnostic, Span, warning
 from bpflisp.front import tree
+from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region
 from bpflisp.front.unit import ProgramDecl, Unit
@@ -63,6 +64,7 @@ class Checker:
     loops: list[tree.LoopMark] = field(default_factory=list)
     span: Span | None = None
     expansions: list[tuple[str, Span | None]] = field(default_factory=list)
+    subprogram: SubprogramDecl | None = None
     forms: int = 0
     _own_span: bool = True
 
@@ -73,6 +75,15 @@ class Checker:
         self.span = self.program.span
         with self.scope():
             value = self.progn(forms)
+        return tree.Return(value=value, type=NEVER, span=value.span or self.span)
+
+    def subprogram_body(self, decl: SubprogramDecl, params: dict[Symbol, Local]) -> Tree:
+        """A subprogram's body, which sees its parameters alone."""
+        self.subprogram, self.span = decl, decl.span
+        with self.scope() as scope:
+            scope.update(params)
+            value = self.progn(decl.body)
+        decl.result = value.type
         return tree.Return(value=value, type=NEVER, span=value.span or self.span)
 
     def value(self, cell: Cons) -> Tree:
@@ -144,6 +155,10 @@ class Checker:
         constant = self.constant_named(name)
         if constant is not None:
             return self.number(constant)
+        if name.name in self.unit.globals:
+            from bpflisp.front import check_objects
+
+            return check_objects.read(self, self.unit.globals[name.name])
         raise self._unbound(name)
 
     def _unbound(self, name: Symbol) -> FormError:
@@ -182,7 +197,7 @@ class Checker:
         if handler is None:
             if head in self.unit.interpreter.macros:
                 return self._expanded(form, head)
-            handler = LIBRARY.get(head.name)
+            handler = self._subprogram_call(head) or LIBRARY.get(head.name)
         if handler is None:
             raise self._unknown(head)
         self._check_list(form)
@@ -199,6 +214,11 @@ class Checker:
         if head.name in self.unit.makers:
             return check_structs.make
         return None
+
+    def _subprogram_call(self, head: Symbol) -> Handler | None:
+        from bpflisp.front import check_objects
+
+        return check_objects.call if head.name in self.unit.subprograms else None
 
     def _expanded(self, form: Cons, head: Symbol) -> Tree:
         if len(self.expansions) >= MAX_EXPANSIONS:

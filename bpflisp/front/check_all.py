@@ -5,9 +5,24 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
+MODULES = (
+    "arithmetic", "binding", "context", "control", "headers", "helpers", "maps", "memory", "objects", "structs",
+)  # fmt: skip
+
 
 @cache
 def load() -> None:
     """Register all forms, once."""
-    for name in ("arithmetic", "binding", "context", "control", "headers", "helpers", "maps", "memory", "structs"):
+    for name in (
+        "arithmetic",
+        "binding",
+        "context",
+        "control",
+        "headers",
+        "helpers",
+        "maps",
+        "memory",
+        "objects",
+        "structs",
+    ):
         import_module(f"bpflisp.front.check_{name}")

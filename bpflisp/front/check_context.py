@@ -122,7 +122,16 @@ def _refused(checker: Checker, part: _Part, write: bool) -> None:
     raise fail("context-access", problem, because="the kernel allows no such access", help=help)
 
 
+def _require_context(checker: Checker) -> None:
+    """In a subprogram, the context is a parameter or is not there."""
+    decl = checker.subprogram
+    if decl is not None and not any(isinstance(k, Pointer) and k.region is Region.CONTEXT for _, k, _ in decl.params):
+        help = f"(defsubprog {decl.name.lower()} ((c ctx) ...) ...), called with (ctx-ptr)"
+        raise fail("no-context", f"the subprogram `{decl.name.lower()}` has no context", help=help)
+
+
 def _loaded(checker: Checker, part: _Part) -> Tree:
+    _require_context(checker)
     access, known = _accesses(checker, part, False)
     if access is None and known:
         _refused(checker, part, False)
@@ -158,6 +167,7 @@ def _ctx_place(checker: Checker, form: Cons, twice: bool) -> Place:
 
 
 def _stored(checker: Checker, part: _Part, value: Tree) -> Tree:
+    _require_context(checker)
     return tree.ContextStore(off=part.off, size=part.size, value=value, type=value.type, span=checker.span)
 
 
@@ -173,6 +183,7 @@ def _ctx_store(checker: Checker, form: Cons) -> Tree:
 @core("ctx-ptr")
 def _ctx_ptr(checker: Checker, form: Cons) -> Tree:
     checker.args(form, 0, 0)
+    _require_context(checker)
     return tree.Context(type=Pointer(Region.CONTEXT), span=checker.span)
 
 
@@ -215,4 +226,5 @@ def _pt_regs(checker: Checker, form: Cons) -> Tree:
     field = contexts.pt_regs(arch).field(name)
     if field is None:
         raise fail("unknown-field", f"`{text(form.car)}` names no register of {arch}")
+    _require_context(checker)
     return tree.ContextLoad(off=field.offset, size=8, type=U64, span=checker.span)

@@ -100,6 +100,10 @@ def _argument(checker: Checker, helper: Helper, index: int, cell: Cons, kind: Ar
         from bpflisp.front.check_maps import address_of, the_map
 
         return address_of(the_map(checker, cell, helper.short_name), checker)
+    if kind.type is ArgType.PTR_TO_FUNC:
+        from bpflisp.front.check_objects import callback
+
+        return callback(checker, cell)
     if isinstance(cell.car, str):
         return _string(checker, cell, kind)
     node = checker.value(cell)
@@ -180,7 +184,8 @@ def _register_all() -> None:
     for helper in helpers.all_helpers():
         if helper.id:
             name = helper.short_name.upper().replace("_", "-")
-            LIBRARY.setdefault(name, call_helper)
+            if name != "LOOP":  # Common Lisp's `loop`, which no program means by it
+                LIBRARY.setdefault(name, call_helper)
             LIBRARY.setdefault(f"BPF-{name}", call_helper)
 
 

@@ -82,6 +82,10 @@ def _variable(checker: Checker, name: Symbol, cell: Cons) -> Place:
     span = element_span(cell)
     if name in checker.unit.interpreter.constants or name in (NIL, T) or name.is_keyword:
         raise fail("constant-assigned", f"`{text(name)}` is a constant, and cannot be assigned to", span)
+    if local is None and name.name in checker.unit.globals:
+        from bpflisp.front import check_objects
+
+        return check_objects.global_place(checker, checker.unit.globals[name.name], cell)
     if local is None:
         known = sorted({text(each) for scope in checker.scopes for each in scope if each.interned})
         help = ("bound here: " + " ".join(known) + "; " if known else "") + f"(let (({text(name)} ...)) ...) binds it"

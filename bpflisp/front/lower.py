@@ -11,6 +11,7 @@ from contextlib import suppress
 from bpflisp.diagnostics import Span
 from bpflisp.front import tree
 from bpflisp.front.tree import Local, LoopMark, Tree
+from bpflisp.front.types import Pointer, Region
 from bpflisp.ir.builder import Builder
 from bpflisp.ir.ssa import Block, DataRef, FuncRef, Function, MapRef, Position, Slot, Value, const
 from bpflisp.spec.isa import Op
@@ -39,9 +40,11 @@ class Lowering:
         self.loops: dict[LoopMark, tuple[Block, Block]] = {}
         self.free: dict[int, list[Slot]] = {}
         self.spilled: list[Slot] = []
-        if not program:
-            for param, value in zip(params, self.b.params, strict=True):
-                self.b.write_variable(param, value)
+        self.context: Value = self.b.params[0] if program else const(0)
+        for param, value in zip(params, self.b.params, strict=False):
+            self.b.write_variable(param, value)
+            if isinstance(param.type, Pointer) and param.type.region is Region.CONTEXT:
+                self.context = value
 
     def function(self, body: Tree) -> Function:
         """The function of a body, which returns on every way."""
@@ -305,11 +308,11 @@ class Lowering:
                 return value
             case tree.ContextLoad(off=off, size=size, signed=signed, scalar=scalar):
                 self._at(node.span)
-                return self.b.context_load(self.b.params[0], off, size, signed, scalar)
+                return self.b.context_load(self.context, off, size, signed, scalar)
             case tree.ContextStore(off=off, size=size, value=stored):
                 value = self.value(stored)
                 self._at(node.span)
-                self.b.context_store(self.b.params[0], off, size, value)
+                self.b.context_store(self.context, off, size, value)
                 return value
             case tree.Atomic(op=op, address=address, off=off, size=size, values=operands, fetch=fetch):
                 base, *rest = self._values([address, *operands])
@@ -322,7 +325,7 @@ class Lowering:
     def _address(self, node: Tree) -> Value:
         match node:
             case tree.Context():
-                return self.b.params[0]
+                return self.context
             case tree.MapAddress(symbol=symbol):
                 return MapRef(symbol)
             case tree.DataAddress(symbol=symbol):

@@ -47,7 +47,8 @@ class Region(StrEnum):
     MAP_VALUE = "a map value"
     RECORD = "a ring-buffer record"
     MAP = "a map"
-    DATA = "global data"
+    DATA = "read-only data"
+    GLOBAL = "a global variable"
     KERNEL = "the kernel's memory"
     OTHER = "memory"
 

@@ -13,7 +13,20 @@ from functools import cache
 from pathlib import Path
 
 from bpflisp.diagnostics import Diagnostics, Source, Span, warning
-from bpflisp.front.types import C_SPELLINGS, SCALARS, ArrayOf, Number, Struct, c_name, lay_out
+from bpflisp.front.objects import MAX_PARAMETERS, GlobalDecl, SubprogramDecl
+from bpflisp.front.types import (
+    C_SPELLINGS,
+    SCALARS,
+    U64,
+    ArrayOf,
+    Number,
+    Pointer,
+    Region,
+    Struct,
+    Type,
+    c_name,
+    lay_out,
+)
 from bpflisp.spec import headers, maps, programs
 from bpflisp.syntax.evaluator import Interpreter, Scope
 from bpflisp.syntax.forms import (
@@ -118,6 +131,8 @@ class Unit:
     accessors: dict[str, Accessor] = field(default_factory=dict)
     makers: dict[str, Struct] = field(default_factory=dict)
     headers: dict[str, HeaderAccessor] = field(default_factory=dict)
+    globals: dict[str, GlobalDecl] = field(default_factory=dict)
+    subprograms: dict[str, SubprogramDecl] = field(default_factory=dict)
     strings: dict[bytes, str] = field(default_factory=dict)
     source: Source | None = None
     arch: str = "x86_64"
@@ -205,6 +220,7 @@ def _define_forms(unit: Unit) -> None:
     definers: dict[str, Definer] = {
         "DEFMAP": define_map, "DEFPROG": define_program, "DEFSTRUCT": define_struct, "SIZEOF": _sizeof,
         "DEFUNION": define_union, "DEFHEADER": define_header,
+        "DEFGLOBAL": define_global, "DEFSUBPROG": define_subprogram,
     }  # fmt: skip
     for name, definer in definers.items():
         unit.interpreter.special[intern(name)] = _bound(unit, definer)
@@ -256,9 +272,11 @@ def _options(form: Cons, plist: object, known: tuple[str, ...]) -> dict[str, Con
 
 
 def _defined_twice(unit: Unit, name: Symbol, span: Span | None, what: str) -> None:
-    """Refuse a second object of one C name: maps and programs share the symbols of the object file."""
-    others = [(decl.symbol, kind) for kind, decls in (("map", unit.maps), ("program", unit.programs))
-              for decl in decls.values()]  # fmt: skip
+    """Refuse a second object of one C name: they share the symbols of the object file."""
+    others = [(decl.symbol, "map") for decl in unit.maps.values()]
+    others += [(decl.symbol, "program") for decl in unit.programs.values()]
+    others += [(decl.symbol, "global") for decl in unit.globals.values()]
+    others += [(decl.symbol, "subprogram") for decl in unit.subprograms.values()]
     for other, kind in others:
         if other == c_name(name.name):
             raise fail("duplicate", f"a {kind} named `{text(name)}` exists already, and so cannot this {what}", span)
@@ -484,6 +502,85 @@ def _sizeof(unit: Unit, form: Cons, _: Scope) -> object:
     if kind is None:
         raise fail("unknown-type", f"`{text(form)}`: no struct of that name was defined before", form.span)
     return kind.size
+
+
+# defglobal, defsubprog
+
+
+def define_global(unit: Unit, form: Cons, scope: Scope) -> object:
+    """`(defglobal name TYPE [value] [:constant t])`: a number, an array or a struct; zero where no value is given."""
+    name, span, rest = _name(form, "global")
+    _defined_twice(unit, name, span, "global")
+    if not isinstance(rest, Cons):
+        raise fail("bad-definition", f"the global `{text(name)}` has no type", span, help="(defglobal name u64 0)")
+    kind = member_type(unit, rest, scope)
+    value: object = NIL
+    value_cell, plist = rest, rest.cdr
+    if isinstance(plist, Cons) and not (isinstance(plist.car, Symbol) and plist.car.is_keyword):
+        value_cell, plist = plist, plist.cdr
+        value = unit.interpreter.value(value_cell.car, scope)
+    options = _options(form, plist, (":CONSTANT",))
+    constant = ":CONSTANT" in options and unit.interpreter.value(options[":CONSTANT"].car, scope) is not NIL
+    content = _content(kind, value, element_span(value_cell) or form.span)
+    unit.globals[name.name] = GlobalDecl(name.name, kind, content, constant, span)
+    return name
+
+
+def _content(kind: Number | ArrayOf | Struct, value: object, span: Span | None) -> bytes:
+    """The bytes of an initial value."""
+    if value is NIL:
+        return bytes(kind.size)
+    if isinstance(kind, Number) and isinstance(value, int) and kind.holds(value):
+        return (value & ((1 << kind.bits) - 1)).to_bytes(kind.size, "little")
+    if isinstance(kind, ArrayOf):
+        data = value.encode() + b"\0" if isinstance(value, str) and kind.element.size == 1 else b""
+        items = value if isinstance(value, list) else elements(value) if isinstance(value, Cons) else []
+        data = data or b"".join(_content(kind.element, item, span) for item in items)
+        if data and len(data) <= kind.size:
+            return data.ljust(kind.size, b"\0")
+    raise fail("bad-value", f"`{text(value, 60)}` is no value of this type, or does not fit into it", span)
+
+
+def define_subprogram(unit: Unit, form: Cons, _: Scope) -> object:
+    """`(defsubprog name (param...) body...)`; a parameter is a name, `(name TYPE)`, `(name ptr)`, `(name (ptr STRUCT))`
+    or `(name ctx)`. `(declare (global))` at the head of the body has the kernel verify it on its own."""
+    name, span, rest = _name(form, "subprogram")
+    _defined_twice(unit, name, span, "subprogram")
+    if not isinstance(rest, Cons) or not (isinstance(rest.car, Cons) or rest.car is NIL):
+        help = "(defsubprog name (parameter...) body...)"
+        raise fail("bad-definition", f"the subprogram `{text(name)}` has no list of parameters", span, help=help)
+    params = [_parameter(unit, cell) for cell in cells(rest.car)]
+    if len(params) > MAX_PARAMETERS:
+        raise fail("argument-count", f"a subprogram takes at most {MAX_PARAMETERS} arguments, not {len(params)}", span)
+    body = rest.cdr
+    is_global = isinstance(body, Cons) and text(body.car) == "(declare (global))"
+    if is_global and isinstance(body, Cons):
+        body = body.cdr
+    unit.subprograms[name.name] = SubprogramDecl(name.name, params, body, is_global, span)
+    return name
+
+
+def _parameter(unit: Unit, cell: Cons) -> tuple[object, Type, Span | None]:
+    parts = elements(cell.car) if isinstance(cell.car, Cons) else [cell.car]
+    kind = _parameter_type(unit, parts[1]) if len(parts) == 2 else U64 if len(parts) == 1 else None
+    if kind is None or not isinstance(parts[0], Symbol) or parts[0] is NIL:
+        help = "a parameter is name, (name TYPE), (name ptr), (name (ptr STRUCT)) or (name ctx)"
+        raise fail(
+            "bad-parameter", f"`{text(cell.car)}` is no parameter of a subprogram", element_span(cell), help=help
+        )
+    return parts[0], kind, element_span(cell)
+
+
+def _parameter_type(unit: Unit, form: object) -> Type | None:
+    if isinstance(form, Symbol):
+        if form.name == "CTX":
+            return Pointer(Region.CONTEXT)
+        return Pointer(Region.OTHER) if form.name == "PTR" else SCALARS.get(form.name)
+    if isinstance(form, Cons) and form.car is intern("PTR"):
+        target = elements(form)[1:]
+        struct = unit.structs.get(target[0].name) if len(target) == 1 and isinstance(target[0], Symbol) else None
+        return Pointer(Region.OTHER, struct, size=struct.size) if struct else None
+    return None
 
 
 # defprog
