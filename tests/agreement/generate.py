@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     seed = int(options.seed or datetime.date.today().strftime("%Y%m%d") + "000000")
     print(f"{options.count} programs from seed {seed}, kernel {KERNEL} against {os.uname().release}")
-    rows = _rows(range(seed, seed + options.count), options.jobs)
+    rows = _rows(range(seed, seed + options.count), options.jobs, options.seconds)
     score = Score(rows)
     print(report(score))
     differing = score.disagreements()
@@ -70,6 +70,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=10_000, help="how many programs")
     parser.add_argument("--seed", default="", help="the first program's seed; from the date where not given")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="child processes")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop asking after this long")
     parser.add_argument("--show", type=int, default=20, help="how many kinds of disagreement to print")
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True, help="make them smaller")
     parser.add_argument("--keep", default="", help="a folder for the small programs")
@@ -114,13 +115,17 @@ def _nothing() -> None:
     """Children need no preparation: they ask the kernel."""
 
 
-def _rows(seeds: Iterable[int], jobs: int) -> list[Row]:
+def _rows(seeds: Iterable[int], jobs: int, seconds: float) -> list[Row]:
     listed = list(seeds)
     rows = []
+    unasked, until = 0, time.monotonic() + seconds
     for number, answer in work(compare, listed, jobs=jobs, seconds=SECONDS, prepare=_nothing):
         if answer is not None:
             rows.append(_row(listed[number], answer))
-    unasked = len(listed) - len(rows)
+        unasked += answer is None
+        if time.monotonic() > until:
+            print(f"stopped after {seconds:.0f} seconds")
+            break
     if unasked:
         print(f"{unasked} programs could not be asked of the kernel")
     return sorted(rows, key=lambda row: int(row.id))
