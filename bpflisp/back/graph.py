@@ -60,6 +60,6 @@ class Dominators:
                 b = self._above[b]
         return a
 
-    def above(self, block: MBlock) -> MBlock:
-        """The closest other block that dominates this one; the entry has itself."""
-        return self._above[block]
+    def dominates(self, a: MBlock, b: MBlock) -> bool:
+        """Whether every way to `b` passes `a`; a block dominates itself."""
+        return self.common(a, b) is a

@@ -1,7 +1,7 @@
 """Instructions that make a value out of nothing (a constant, a map, an address): made less often.
 
-Before allocation, one that takes two slots and stands three times or more is made once, where its uses have a common
-dominator, and copied from there. After allocation, one that makes what its register holds already goes.
+Before allocation, one that takes two slots is made once for itself and two or more that it dominates, and copied.
+After allocation, one that makes what its register holds already goes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def maker_key(insn: MInsn) -> Hashable | None:
 
 def share_makers(function: MFunction) -> None:
     """Make what is made at three places or more once. Before allocation."""
-    places: dict[Hashable, list[tuple[MBlock, MInsn]]] = {}
-    for block in function.blocks:
+    places: dict[Hashable, _Places] = {}
+    for block in reverse_postorder(function):
         for insn in block.body:
             key = maker_key(insn)
             if key is not None and (insn.opcode == LD_IMM64_OPCODE or insn.is_lea):
@@ -40,20 +40,31 @@ def share_makers(function: MFunction) -> None:
         return
     dominators = Dominators(function)
     for found in worth:
-        _share(function, found, dominators)
+        while (group := _largest_group(found, dominators)) is not None:
+            _share(function, group)
+            found = [each for each in found if each not in group]
 
 
-def _share(function: MFunction, found: list[tuple[MBlock, MInsn]], dominators: Dominators) -> None:
-    home = found[0][0]
-    for block, _ in found[1:]:
-        home = dominators.common(home, block)
-    while home.depth > 0 and dominators.above(home) is not home:
-        home = dominators.above(home)
+_Places = list[tuple[MBlock, MInsn]]
+
+
+def _largest_group(found: _Places, dominators: Dominators) -> _Places | None:
+    """The most that one of them can serve: itself and those of blocks that its own dominates; None below the worth.
+
+    What is shared is made where it was made anyway: no way through the function becomes longer by it but by a copy.
+    """
+    groups = [[each for each in found if dominators.dominates(block, each[0])] for block in dict(found)]
+    best = max(groups, key=len, default=[])
+    return best if len(best) >= _WORTH else None
+
+
+def _share(function: MFunction, group: _Places) -> None:
+    """Make it in front of the first, and copy it for all. The first of the list stands in the dominating block."""
+    home, first = group[0]
     shared = function.register()
-    here = [index for index, insn in enumerate(home.body) if any(insn is each for _, each in found)]
-    at = here[0] if here else len(home.body)
-    home.body.insert(at, replace(found[0][1], dst=shared))
-    for _, insn in found:
+    at = next(index for index, insn in enumerate(home.body) if insn is first)
+    home.body.insert(at, replace(first, dst=shared))
+    for _, insn in group:
         insn.opcode, insn.src, insn.off = MOV_REG, shared, 0
         insn.imm = insn.imm_high = 0
         insn.symbol = insn.slot = None

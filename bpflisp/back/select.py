@@ -47,6 +47,7 @@ class _Selector:
         self.blocks = {block: MBlock() for block in function.blocks}
         self.uses = ssa.count_uses(function.instructions())
         self.carried = _carried(function)
+        self.local: set[Value] = set()
         self.body: list[MInsn] = []
         self.position: ssa.Position | None = None
 
@@ -60,6 +61,7 @@ class _Selector:
         copies = {}
         for block, machine in self.blocks.items():
             self.body = machine.body
+            self.local = {*block.params, *block.body}
             for instr in block.body:
                 self.position = instr.position
                 self._select(instr)
@@ -160,7 +162,11 @@ class _Selector:
         carried = self.carried.get(instr)
         if carried is not None and carried in (left, right):
             return carried is right
-        return self.uses.get(left, 0) > 1 and self.uses.get(right, 0) == 1
+        return self._ends_here(right) and not self._ends_here(left)
+
+    def _ends_here(self, value: Value) -> bool:
+        """Whether the instruction at hand is the only one to use the value, and in its own block."""
+        return self.uses.get(value, 0) == 1 and value in self.local
 
     @_select.register
     def _(self, instr: ssa.Extend) -> None:

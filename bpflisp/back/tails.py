@@ -7,14 +7,24 @@ equal last instructions. A shared instruction keeps the source position of one o
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 
 from bpflisp.back.machine import MBlock, MFunction, MInsn
 
 
 def merge_tails(function: MFunction) -> None:
     """Merge, and drop blocks that become empty, until nothing changes."""
+    _leave_at_once(function)
     while _merge_once(function) | pass_by_empty(function):
         pass
+
+
+def _leave_at_once(function: MFunction) -> None:
+    """A jump to a bare exit is an exit."""
+    for block in function.blocks:
+        if block.end is None and not block.targets[0].body and not block.targets[0].targets:
+            end = block.targets[0].end
+            block.end, block.targets = (replace(end) if end else None), []
 
 
 def _identity(insn: MInsn) -> Hashable:
