@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,32 @@ import pytest
 
 from bpflisp import CompileError
 from bpflisp.spec.kernels import UnknownKernelError, parse
-from simulator import LoadError, Object, Program, RefusedError, engines_named, load, settings_now, using
+from simulator import LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
 ENGINES = ("reference", "python", "native", "kernel", "all")
 _KEYS = ("kernels", "engine")
 
 
-def in_force(engine: str, kernels: tuple[str, ...]) -> AbstractContextManager[None]:
-    """Calls of programs run on this engine and are verified for these kernels, while it lasts."""
-    from dataclasses import replace
+def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> AbstractContextManager[None]:
+    """Calls of programs run on this engine and are verified for these kernels, while it lasts.
 
+    Which engines "all" had to leave out is kept with the item's properties, which reach the summary from any worker.
+    """
+
+    def left_out(engine: str, why: str) -> None:
+        told = ("bpf", f"engine {engine} left out: {why}")
+        if told not in item.user_properties:
+            item.user_properties.append(told)
+
+    btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
     engines = engines_named(engine)
-    return using(replace(settings_now(), engines=engines, kernels=kernels))
+    return using(replace(settings_now(), engines=engines, kernels=kernels, kernel_btf=btf, left_out=left_out))
+
+
+def left_out_lines(reports: Iterable[Any]) -> list[str]:
+    """What the reports say of engines that were left out: each reason once, with the number of tests."""
+    found = Counter(told for report in reports for key, told in getattr(report, "user_properties", ()) if key == "bpf")
+    return [f"{told} ({count} {'test' if count == 1 else 'tests'})" for told, count in sorted(found.items())]
 
 
 def require_known(engine: str, kernels: Sequence[str]) -> None:
@@ -91,14 +107,15 @@ def _matching(config: pytest.Config) -> list[Path]:
 
 def _items(session: pytest.Session, path: Path, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
     parent = CheckedObject.from_parent(session, path=path)
+    btf = session.config.getoption("--bpf-kernel-btf") or session.config.getini("bpf_kernel_btf") or None
     try:
-        obj = load(path)
+        obj = load(path, kernel_btf=btf)
     except (LoadError, CompileError, OSError) as error:
         yield CheckItem.from_parent(parent, name="load", problem=str(error))
         return
     for name, program in obj.programs.items():
         for kernel in kernels:
-            yield CheckItem.from_parent(parent, name=f"{name}[{kernel}]", program=program, kernel=kernel, obj=obj)
+            yield CheckItem.from_parent(parent, name=f"{name}[{kernel}]", program=program, kernel=kernel, btf=btf)
 
 
 class CheckedObject(pytest.File):
@@ -120,19 +137,19 @@ class CheckItem(pytest.Item):
         self,
         *,
         program: Program | None = None,
-        obj: Object | None = None,
         kernel: str = "",
+        btf: str | None = None,
         problem: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.program, self.obj, self.kernel, self.problem = program, obj, kernel, problem
+        self.program, self.kernel, self.btf, self.problem = program, kernel, btf, problem
 
     def runtest(self) -> None:
         """Verifies. Raises RefusedError or UnloadableError."""
         if self.program is None:
             raise UnloadableError(self.problem)
-        verdict = self.program.verify(self.kernel)
+        verdict = self.program.verify(self.kernel, self.btf)
         if not verdict.accepted:
             raise RefusedError(self.program, verdict, str(self.path))
 

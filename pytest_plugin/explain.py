@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from typing import TYPE_CHECKING, Any
 
-from pytest_plugin.packetdiff import packet_difference
+import pytest
 
 if TYPE_CHECKING:
-    import pytest
-
-    from simulator import Expectation, Result
+    from simulator import Result
 
 _LOG_LINES = 20
+_SHOWN: pytest.StashKey[list[str]] = pytest.StashKey()
+"""The layered difference of the packets of the last failed comparison: too long for the lines under the assertion."""
+
+_PACKAGES = ("simulator", "bpflisp", "pytest_plugin")
+_SPOKEN = (
+    "CompileError", "EngineUnavailable", "EnginesDifferError", "FaultError", "InputRefused", "KernelRefusedError",
+    "LoadError", "MapError", "RefusedError", "UnknownKernelError",
+)  # fmt: skip
+"""Errors whose message says all that a test's author can use, by name: none is imported to ask."""
+
+_FACES = (
+    "simulator.world", "simulator.mocks", "simulator.maps", "simulator.program", "simulator.run", "simulator.calling",
+    "simulator.loader.loading", "pytest_plugin",
+)  # fmt: skip
+"""Modules in which a ValueError, a KeyError and the like is about what the test gave."""
+
+_STDLIB = (sysconfig.get_path("stdlib"), "<frozen")
 
 
-def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Makes a skip of an engine that cannot work here, and adds the verifier's log to a refusal."""
+def hide_ours(error: BaseException) -> None:
+    """Ends the traceback at the user's line where the error is about that line, and not a mistake of ours."""
+    entry, user, face = error.__traceback__, None, ""
+    while entry is not None:
+        name = str(entry.tb_frame.f_globals.get("__name__", ""))
+        if name.split(".")[0] in _PACKAGES:
+            face = name
+        elif not entry.tb_frame.f_code.co_filename.startswith(_STDLIB):
+            user, face = entry, ""
+        entry = entry.tb_next
+    about_input = isinstance(error, KeyError | ValueError | TypeError | AttributeError | IndexError | OSError)
+    if user is not None and face and (type(error).__name__ in _SPOKEN or (about_input and face.startswith(_FACES))):
+        user.tb_next = None
+
+
+def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> None:
+    """Makes a skip of an engine that cannot work here; adds the verifier's log, and the packets' difference."""
+    shown = item.config.stash.get(_SHOWN, None)
+    if shown is not None:
+        del item.config.stash[_SHOWN]
+        report.sections.append(("bpf packet, - expected, + got", "\n".join(shown)))
     if "simulator.engines.engine" not in sys.modules:
         return
     from simulator import EngineUnavailable, RefusedError
 
     error = excinfo.value
     if isinstance(error, EngineUnavailable):
+        path, line, _ = item.location
         report.outcome = "skipped"
-        where = report.location
-        report.longrepr = (where[0], (where[1] or 0) + 1, f"Skipped: {error}")
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")
     elif isinstance(error, RefusedError) and error.verdict.log:
         lines = error.verdict.log.splitlines()
         left = [f"... {len(lines) - _LOG_LINES} lines before"] if len(lines) > _LOG_LINES else []
@@ -33,28 +68,21 @@ def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException
         report.sections.append((title, "\n".join([*left, *lines[-_LOG_LINES:]])))
 
 
-def explain(op: str, left: object, right: object) -> list[str] | None:
+def explain(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
     """The lines that pytest shows for a failed comparison; None where it is not of ours."""
-    if op != "==" or "simulator.results" not in sys.modules:
-        return None
     from simulator import Expectation, Refused, Result, Verdict
 
-    if isinstance(right, Result) and not isinstance(left, Result):
+    if op != "==":
+        return None
+    if isinstance(right, Result | Verdict) and not isinstance(left, Result | Verdict):
         left, right = right, left
-    if isinstance(left, Result) and isinstance(right, Expectation):
-        return _expected(left, right)
     if isinstance(left, Result):
-        return [f"{left!r} == {right!r}", *_told(left)]
+        wanted = right.packet if isinstance(right, Expectation | Result) else None
+        head = [f"{left!r} == {right!r}", *_told(left), *(_told(right) if isinstance(right, Result) else [])]
+        return head + (_packets(config, left.outcome.packet, wanted) if wanted is not None else [])
     if isinstance(left, Verdict) and isinstance(right, Refused):
         return _verdict(left, right)
-    return _packets(left, right)
-
-
-def _expected(result: Result, wanted: Expectation) -> list[str]:
-    lines = [f"{result!r} == {wanted!r}", *_told(result)]
-    if wanted.packet is not None and wanted.packet != result.outcome.packet:
-        lines += ["", *packet_difference(result.outcome.packet, wanted.packet)]
-    return lines
+    return _bytes_alone(config, left, right)
 
 
 def _told(result: Result) -> list[str]:
@@ -68,12 +96,23 @@ def _verdict(verdict: Any, wanted: Any) -> list[str]:
     return [f"Refused({verdict.code!r}) == {wanted!r}", f"kernel {verdict.kernel}: {verdict.message}"]
 
 
-def _packets(left: object, right: object) -> list[str] | None:
+def _bytes_alone(config: pytest.Config, left: object, right: object) -> list[str] | None:
+    """A packet compared with bytes or with a scapy packet."""
     from simulator import PacketBytes
 
-    if isinstance(left, PacketBytes) or isinstance(right, PacketBytes):
-        try:
-            return ["packets differ", *packet_difference(bytes(left), bytes(right))]  # type: ignore[call-overload]
-        except TypeError:
-            return None
-    return None
+    if isinstance(right, PacketBytes) and not isinstance(left, PacketBytes):
+        left, right = right, left
+    if not isinstance(left, PacketBytes) or not (isinstance(right, bytes) or hasattr(right, "build")):
+        return None
+    return ["packets differ", *_packets(config, left, bytes(right))]  # type: ignore[call-overload]
+
+
+def _packets(config: pytest.Config, got: bytes | None, wanted: bytes) -> list[str]:
+    """In a line where they differ; the whole difference is kept for a section of the report."""
+    if got == wanted:
+        return []
+    from pytest_plugin.packetdiff import compare
+
+    difference = compare(got, wanted)
+    config.stash[_SHOWN] = difference.lines
+    return [difference.summary]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_plugin.fixtures import BpfFactory
+
+_DEFAULT = ("python", ("6.18",))
+_LEFT_OUT = "bpf engines"
 
 MARKER = "bpf(kernels=..., engine=...): run this test once for each of these kernels and engines"
 
@@ -31,14 +35,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="V",
         help="the kernel that programs are verified for, such as 6.18; may be given several times",
     )
+    group.addoption("--bpf-kernel-btf", metavar="FILE", help="that kernel's BTF, for tracing programs and kfuncs")
     parser.addini("bpf_check", "globs of objects and sources to verify", type="linelist", default=[])
     parser.addini("bpf_engine", "the engine that programs run on, or all", default="python")
     parser.addini("bpf_kernels", "the kernels that programs are verified for", type="args", default=["6.18"])
+    parser.addini("bpf_kernel_btf", "the file with that kernel's BTF", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker."""
+    """Registers the marker, and refuses an engine or a kernel that there is not."""
     config.addinivalue_line("markers", MARKER)
+    if (_engine(config), _kernels(config)) != _DEFAULT:
+        from pytest_plugin.cases import require_known
+
+        require_known(_engine(config), _kernels(config))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -83,11 +93,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Puts this item's engine and kernels in force, for every call of a program in it."""
     case = getattr(item, "callspec", None) and item.callspec.params.get("_bpf_case")  # type: ignore[attr-defined]
     engine, kernels = case or (_engine(item.config), _kernels(item.config))
-    if (engine, kernels) == ("python", ("6.18",)):
+    btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf")
+    if (engine, kernels) == _DEFAULT and not btf:
         return (yield)
     from pytest_plugin.cases import in_force
 
-    with in_force(engine, kernels):
+    with in_force(item, engine, kernels):
         return (yield)
 
 
@@ -95,20 +106,38 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Skips where an engine cannot work here, and adds the sections of a failure."""
-    report = yield
-    if call.excinfo is not None:
-        from pytest_plugin.explain import amend
+    """Skips where an engine cannot work here, adds the sections of a failure, keeps our frames out of its traceback."""
+    if call.excinfo is None or "simulator" not in sys.modules:
+        return (yield)
+    from pytest_plugin import explain
 
-        amend(report, call.excinfo)
+    if not item.config.getoption("fulltrace"):
+        explain.hide_ours(call.excinfo.value)
+    report = yield
+    explain.amend(report, call.excinfo, item)
     return report
 
 
-def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
     """Explains a failed comparison of results, packets and verdicts."""
+    if "simulator.results" not in sys.modules:
+        return None
     from pytest_plugin.explain import explain
 
-    return explain(op, left, right)
+    return explain(config, op, left, right)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which engines `--bpf-engine all` could not ask."""
+    if "all" not in _engine(terminalreporter.config) and "pytest_plugin.cases" not in sys.modules:
+        return
+    from pytest_plugin.cases import left_out_lines
+
+    reports = [report for name in ("passed", "failed", "skipped") for report in terminalreporter.getreports(name)]
+    lines = left_out_lines(reports)
+    if lines:
+        terminalreporter.section(_LEFT_OUT, sep="-")
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
 def _engine(config: pytest.Config) -> str:

@@ -6,10 +6,10 @@ run by `using`; nothing else is remembered but verdicts, which are the same ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulator.comparing import difference, kernel_cannot
@@ -29,12 +29,16 @@ ALL = ("python", *(name for name in ENGINES if name != "python"))
 _NO_FIELDS: Mapping[str, Any] = {}
 
 
+def _ignore(engine: str, why: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What calls do where they are not told: on which engines they run, for which kernels they are verified.
 
-    `engines` with several names runs each call on all of them, and any difference is an error. `kernel_btf` is what
-    `verify` is given; `seed` that of fresh worlds.
+    `engines` with several names runs each call on all of them, and any difference is an error; `left_out` is told which
+    engine could not take part in a call, and why. `kernel_btf` is what `verify` is given; `seed` that of fresh worlds.
     """
 
     engines: tuple[str, ...] = ("python",)
@@ -42,6 +46,7 @@ class Settings:
     verify: bool = True
     kernel_btf: Any = None
     seed: int = 0
+    left_out: Callable[[str, str], None] = field(default=_ignore, compare=False)
 
 
 _SETTINGS: ContextVar[Settings] = ContextVar("settings", default=Settings())  # noqa: B039  it is frozen
@@ -159,6 +164,7 @@ def _on_all(
             outcome = _run(program, packet, own, engine, context, fuel)
         except EngineUnavailable as error:
             reasons.append(f"{engine}: {error}")
+            settings_now().left_out(engine, str(error))
             continue
         if first is None:
             first = engine, outcome, own
