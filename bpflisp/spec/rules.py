@@ -48,7 +48,7 @@ RULES: Final = (
     Rule("callbacks-are-loops", ("6.7",), "the body of a callback is verified as often as a loop's"),
     Rule("branch-register-bounds", ("6.8",), "a comparison of two registers narrows both"),
     Rule("spilled-constants", ("6.8",), "constants and narrow scalars are tracked through the stack"),
-    Rule("global-argument-tags", ("6.8",), "a BTF tag `arg:ctx` and its like says what a global function's argument is"),
+    Rule("global-argument-tags", ("6.8",), "a BTF tag such as `arg:ctx` says what a global function is given"),
     Rule("helper-refusal-names-type", ("6.9",), "`program of this type cannot use helper`, before it `unknown func`"),
     Rule("helper-types-since-6-1", ("6.2",), "prototypes of helpers as they are in 6.12; before, as in 6.1"),
     Rule("helper-memory-flags", ("7.0", "6.18.44"), "every helper says which memory it reads and which it writes"),
