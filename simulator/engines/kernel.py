@@ -43,6 +43,10 @@ CANNOT_SET: Final = MappingProxyType(
 """What of a world, or of an outcome, this engine cannot give -> what it does instead."""
 
 
+SIGNALLING: Final = frozenset({109, 117})
+"""Helpers that signal the current task: bpf_send_signal, bpf_send_signal_thread."""
+
+
 class KernelRefusedError(RuntimeError):
     """The kernel's verifier refused the program. `errno` is its error number, `log` what the verifier wrote."""
 
@@ -101,6 +105,8 @@ def _check(program: Program, world: World, options: Options) -> None:
         raise EngineUnavailable(f"the kernel has no test run for {program.type} programs: use another engine")
     if options.trace:
         raise EngineUnavailable("the kernel does not show its steps: trace on the engine 'reference'")
+    if kernel_trace.calls(program, SIGNALLING):
+        raise EngineUnavailable("bpf_send_signal would signal the process that runs the test: use another engine")
     mocked = sorted(world.helpers)
     if mocked:
         raise EngineUnavailable(f"the kernel's helpers cannot be mocked, and this world mocks {', '.join(mocked)}")

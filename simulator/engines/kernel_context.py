@@ -11,6 +11,7 @@ from typing import Final
 
 from bpflisp.spec.contexts import Struct, access_table, context_struct
 from bpflisp.spec.contexts import struct as struct_named
+from bpflisp.spec.isa import Kind
 from simulator.contexts.base import get, known_field, put
 from simulator.contexts.skb import SKB_TYPES
 from simulator.engines.bpf_syscall import Ran
@@ -34,8 +35,10 @@ def context_given(program: Program, given: Input) -> bytes | None:
     if program.type == "syscall":
         return bytes(given.context.get("raw", b"")) or None
     layout = _layout(program)
-    # An skb's context comes back only where one was given; that of XDP may not be given without need.
-    if layout is None or not (given.context or layout.name in ("__sk_buff", "bpf_sk_lookup")):
+    # An skb's context comes back only where one was given. It is given without need then, but to a program that may
+    # read wire_len, which is 0 without a context and the packet's length with one.
+    always = ("bpf_sk_lookup",) if _may_read_wire_len(program) else ("bpf_sk_lookup", "__sk_buff")
+    if layout is None or not (given.context or layout.name in always):
         return None
     data = bytearray(layout.size)
     if layout.name == "xdp_md" and given.packet is not None:
@@ -43,6 +46,13 @@ def context_given(program: Program, given: Input) -> bytes | None:
     for name, value in given.context.items():
         put(data, known_field(layout, name), value)
     return bytes(data)
+
+
+def _may_read_wire_len(program: Program) -> bool:
+    """Whether a load reaches the offset of that field, from whatever it may be."""
+    start = known_field(struct_named("__sk_buff"), "wire_len").offset
+    loads = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.LOAD)
+    return any(start <= insn.off < start + 4 for insn in loads)
 
 
 def context_after(program: Program, ran: Ran) -> Mapping[str, int]:

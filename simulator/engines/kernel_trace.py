@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,13 @@ _EVENT: Final = "bpf_trace_printk: "
 
 def prints(program: Program) -> bool:
     """Whether the program calls a helper that prints (bpf_trace_printk, bpf_trace_vprintk)."""
-    calls = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.CALL)
-    return any(insn.src == CALL_HELPER and insn.imm in _PRINTING for insn in calls)
+    return calls(program, _PRINTING)
+
+
+def calls(program: Program, helpers: Collection[int]) -> bool:
+    """Whether the program calls one of these helpers, by number."""
+    found = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.CALL)
+    return any(insn.src == CALL_HELPER and insn.imm in helpers for insn in found)
 
 
 def _folder() -> Path | None:

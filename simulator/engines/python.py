@@ -238,6 +238,8 @@ class Linked:
             raise ProgramFault("jump", f"no function at {address:#x}")
         machine = self.machine
         depth = machine.depth
+        if depth + 1 >= MAX_FRAMES:
+            _too_deep()
         given = [*arguments, 0, 0, 0, 0, 0][:5]
         try:
             return function(*given, depth + 1)

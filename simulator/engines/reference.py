@@ -14,6 +14,7 @@ from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, Kind, 
 from simulator import contexts
 from simulator.engines.engine import Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
+from simulator.engines.validity import sound, whole
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, as_fault, machine_of
@@ -99,7 +100,7 @@ class Stepper:
             raise ProgramFault("fuel", f"more than {self.options.fuel} instructions")
         self.executed += 1
         handler = _HANDLERS.get(insn.row.kind)
-        if handler is None or insn.reserved() or insn.dst > FRAME_POINTER or insn.src > FRAME_POINTER:
+        if handler is None or not sound(insn) or not whole(self.code, at):
             raise ProgramFault("illegal", f"no instruction: opcode {insn.opcode:#04x}")
         after = handler(self, insn, at, registers)
         if self.options.trace:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import CALL_SUBPROGRAM, FRAME_POINTER, PSEUDO_FUNC, Kind
+from bpflisp.spec.isa import CALL_SUBPROGRAM, PSEUDO_FUNC, Kind
+from simulator.engines.validity import sound, whole
 
 _ENDS = frozenset({Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO, Kind.EXIT})
 
@@ -41,13 +42,6 @@ def function_starts(code: Sequence[Insn | None]) -> list[int]:
         if called or (insn.row.kind is Kind.LOAD_IMM64 and insn.src == PSEUDO_FUNC):
             starts.add(slot + 1 + insn.imm)
     return sorted(starts)
-
-
-def sound(insn: Insn) -> bool:
-    """Whether it is an instruction at all, with its reserved fields zero."""
-    if insn.row.kind is Kind.UNKNOWN or insn.reserved() or max(insn.dst, insn.src) > FRAME_POINTER:
-        return False
-    return insn.row.kind is not Kind.END or insn.imm in (16, 32, 64)
 
 
 def targets(slot: int, insn: Insn) -> list[int]:
@@ -86,7 +80,7 @@ def blocks_of(code: Sequence[Insn | None], start: int) -> dict[int, Block]:
 
 
 def _at(code: Sequence[Insn | None], slot: int) -> Insn | None:
-    return code[slot] if 0 <= slot < len(code) else None
+    return code[slot] if 0 <= slot < len(code) and whole(code, slot) else None
 
 
 def _block(code: Sequence[Insn | None], start: int, leaders: set[int]) -> Block:

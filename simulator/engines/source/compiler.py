@@ -12,11 +12,12 @@ from types import CodeType
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import FRAME_POINTER, STACK_SIZE, Kind, Op
-from simulator.engines.source.blocks import Block, blocks_of, function_starts, sound
+from simulator.engines.source.blocks import Block, blocks_of, function_starts
 from simulator.engines.source.frame import deferrable, frame_of, live_along, live_registers
 from simulator.engines.source.ranges import State, after, along, entry, solve
 from simulator.engines.source.shape import Shaper, Writer
 from simulator.engines.source.text import RELOAD_PACKET, FunctionText, Line, Surroundings
+from simulator.engines.validity import sound
 from simulator.memory import CONTEXT_BASE, STACK_BASE
 
 _PURE = frozenset({Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD_IMM64})
@@ -90,7 +91,6 @@ class _Function(Writer):
 
     def _set_up(self, text: FunctionText) -> None:
         if self._start:
-            text.line(f"if depth > 7: {text.need('too_deep')}()")
             text.line(f"fp = {STACK_BASE + STACK_SIZE} + (depth << 17)")
         self._frame_views(text)
         if text.packet or any("pkt" in line.text for line in text.lines):
@@ -136,7 +136,7 @@ class _Function(Writer):
             state = along(left, self._after[source], left.next.index(at))
         if block.bad:
             text.slot = at
-            text.line(f"{text.need('no_instruction')}({at})")
+            text.line(self._no_instruction(at))
             text.line("return 0")
             return
         states = [state]
@@ -153,6 +153,13 @@ class _Function(Writer):
                 skip = self._one(insn, block, index, states[index], states[index + 1], live[index])
         text.defers = False
         self._after[at] = states[-1]
+
+    def _no_instruction(self, at: int) -> str:
+        code = self._around.program.code
+        insn = code[at] if 0 <= at < len(code) else None
+        if insn is None:
+            return f"{self._text.need('no_instruction')}({at})"
+        return f"{self._text.need('illegal')}({insn.opcode})"
 
     def _one(self, insn: Insn, block: Block, index: int, state: State, following: State, live: frozenset[int]) -> bool:
         """Writes one instruction; whether the next one is written with it."""

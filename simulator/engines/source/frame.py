@@ -13,8 +13,9 @@ from bpflisp.spec import helpers as spec
 from bpflisp.spec.helpers import ArgType
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, STACK_SIZE, Kind, Op
-from simulator.engines.source.blocks import Block, sound
+from simulator.engines.source.blocks import Block
 from simulator.engines.source.ranges import Known, Range, State, after
+from simulator.engines.validity import sound
 from simulator.helpers.registry import arity_of
 from simulator.program import MapDef
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from bpflisp.spec.alu import M32, M64, byte_order, compute
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, PSEUDO_FUNC, PSEUDO_MAP_IDX, STACK_SIZE, Kind, Op
-from simulator.engines.source.blocks import Block, sound
+from simulator.engines.source.blocks import Block
+from simulator.engines.validity import sound
 from simulator.machine import FUNCTION_BASE
 from simulator.memory import ADDRESS_LIMIT
 

@@ -40,7 +40,7 @@ from simulator.engines.source.ranges import (
     without_negative,
 )
 from simulator.helpers.registry import arity_of, takes_context
-from simulator.machine import FUNCTION_BASE
+from simulator.machine import FUNCTION_BASE, MAX_FRAMES
 from simulator.memory import CONTEXT_BASE, PACKET_BASE, PAGE_BITS, PAGE_MASK, PAGE_SIZE
 from simulator.program import MapDef, Program
 
@@ -441,6 +441,7 @@ class FunctionText:
             self._helper(insn, state)
         elif insn.src == CALL_SUBPROGRAM:
             target = self.slot + 1 + insn.imm
+            self.line(f"if depth > {MAX_FRAMES - 2}: {self.need('too_deep')}()")
             self.line(f"r0 = f{target}({self._arguments(5, state)}, depth + 1)")
             self._reload_packet()
         else:
