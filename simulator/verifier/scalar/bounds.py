@@ -31,6 +31,7 @@ Half: TypeAlias = tuple[int, int, int, int]
 """(smin, smax, umin, umax) of one width."""
 
 ACROSS: Final = "ranges-across-widths"
+LOW_BITS: Final = "low-bits-from-whole-range"
 SINGLE: Final = "tnum-single-number"
 _SIGN32, _SIGN64 = 1 << 31, 1 << 63
 _REST32, _REST64 = S32_MAX, S64_MAX
@@ -177,7 +178,7 @@ def _with_low(whole: Half, first: int, last: int) -> Half:
 def sync_fields(fields: Fields, rules: Rules) -> Fields:
     """What `sync` makes of the fields, as these rules have it."""
     if ACROSS not in rules:
-        return sync_before_6_8(fields)
+        return sync_before_6_8(fields, LOW_BITS in rules)
     return _sync_across_widths(fields, SINGLE in rules)
 
 
@@ -225,15 +226,15 @@ def _bits_from_bounds(value: int, mask: int, whole: Half, low: Half) -> tuple[in
 
 def sync(fields: Fields, rules: Rules) -> Scalar:
     """The scalar of these fields after the deductions."""
-    known = _synced[(ACROSS in rules) + (SINGLE in rules)]
+    known = _synced[(LOW_BITS in rules) + (ACROSS in rules) + (SINGLE in rules)]
     scalar = known.get(fields)
     if scalar is None:
         scalar = known[fields] = intern_fields(sync_fields(fields, rules))
     return scalar
 
 
-# What was computed: by the rule before 6.8, by those since, and by those with the rule of `only_number`.
-_synced: tuple[dict[Fields, Scalar], dict[Fields, Scalar], dict[Fields, Scalar]] = {}, {}, {}
+# What was computed by the rules that `sync_fields` asks for, each of which began after the one before.
+_synced: tuple[dict[Fields, Scalar], ...] = {}, {}, {}, {}
 emptied_with_interned.extend(_synced)
 
 
@@ -256,11 +257,14 @@ def _as_signed(number: int, sign: int) -> int:
     return number - sign - sign if number >= sign else number
 
 
-def sync_before_6_8(fields: Fields) -> Fields:
+def sync_before_6_8(fields: Fields, low_bits_from_whole: bool) -> Fields:
     """The deductions of kernels before 6.8: each width by itself, once."""
     bits, whole, low = _parts(update(*_parts(fields), single=False))
     low, whole = _deduce_before_6_8(low, _SIGN32), _deduce_before_6_8(whole, _SIGN64)
-    return update(_bits_from_bounds(*bits, whole, low), whole, low, single=False)
+    learned = _bits_from_bounds(*bits, whole, low)
+    if not low_bits_from_whole:
+        learned = tnum.with_subreg(learned, _intersect_span(*tnum.subreg(bits), low[2], low[3]))
+    return update(learned, whole, low, single=False)
 
 
 def low_from_whole(fields: Fields) -> Fields:

@@ -16,6 +16,8 @@ SINCE: Final = MappingProxyType(
     {
         # Tnums are multiplied by the sum of what unknown bits may add; before, by parts.
         "mul-of-masks": (5, 14),
+        # The low bits are learned from the 64-bit range, too (mainline 6.3, and in 6.1's updates).
+        "low-bits-from-whole-range": (6, 1),
         # The ranges of both widths and signs tighten each other, over and over; before, those of one width, once. A
         # comparison narrows both operands, known or not, and contradicting bounds are forgotten.
         "ranges-across-widths": (6, 8),

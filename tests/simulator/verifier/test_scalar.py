@@ -277,6 +277,7 @@ def test_text_of_links_is_read() -> None:
 
 WORD = "scalar(smin=smin32=0,smax=umax=smax32=umax32=0xffff,var_off=(0x0; 0xffff))"
 SIGNED = "scalar(smin=smin32=-8,smax=smax32=7)"
+ABOVE = "scalar(smin=umin=0x100000000,smax=umax=0x1000000ff,var_off=(0x100000000; 0xff))"
 SINGLE = "scalar(smin=smin32=0,smax=umax=smax32=umax32=64,var_off=(0x0; 0x40))"
 ODD = "scalar(smin=umin=smin32=umin32=252,smax=umax=0x17fffffff,umax32=0x7fffffff,var_off=(0xfc; 0x17fffff03))"
 CROSSING = "scalar(smin=smin32=-1,smax=smax32=128,umin=umin32=128,var_off=(0x80; 0xffffffffffffff7f))"
@@ -288,6 +289,16 @@ RULE_CASES = {
         ("alu", Op.MUL, ODD, "-245"),
         "scalar(smin=0x80000000000000c0,umin=umin32=192,smin32=0x800000c0,var_off=(0xc0; 0xffffffffffffff3f))",
         "scalar()",
+    ),
+    "low-bits-from-whole-range": (
+        (
+            "taken",
+            Op.GE,
+            "scalar(smin=umin=0x100000000,smax=umax=0x1000000ff,var_off=(0x100000000; 0xff))",
+            "0x1000000ff",
+        ),
+        "scalar(smin=umin=0x1000000ff,smax=umax=0x1000000ff,smin32=0,smax32=umax32=255,var_off=(0x100000000; 0xff))",
+        "0x1000000ff",
     ),
     "ranges-across-widths": (
         ("taken", Op.LT, SIGNED, WORD),
