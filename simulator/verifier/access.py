@@ -164,15 +164,12 @@ def _map_key(m: Machine, register: int, reg: Reg, off: int, size: int, writes: b
 
 
 def _memory(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int, signed: bool) -> None:
-    if reg.type & r.UNTRUSTED:
-        if not writes and value >= 0:
-            m.frame.regs[value] = UNKNOWN_REG
-            return
     if reg.type & r.MAYBE_NULL:
         m.fail(f"R{register} invalid mem access '{type_name(reg.type)}'")
     if writes and reg.type & r.MEM_RDONLY:
         m.fail(f"R{register} cannot write into {type_name(reg.type)}")
-    check_region(m, register, reg, off, size, reg.data[0], False)
+    if not reg.type & r.UNTRUSTED:  # reads of memory that may be gone are caught when they run
+        check_region(m, register, reg, off, size, reg.data[0], False)
     if value >= 0 and (not writes or reg.type & r.MEM_RDONLY):
         m.frame.regs[value] = UNKNOWN_REG
 

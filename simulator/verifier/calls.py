@@ -184,10 +184,10 @@ def exit_step(m: Machine, idx: int) -> int:
     return EXIT
 
 
-def check_return(m: Machine) -> None:
-    """That a program returns what its type lets it return."""
+def check_return(m: Machine, register: int = 0) -> None:
+    """That a program returns what its type lets it return, in r0; or in r1 of bpf_throw what it will return then."""
     frame = m.state.frames[0]
-    if m.subprog and not frame.in_async_callback and not frame.in_exception_callback:
+    if m.subprog and register == 0 and not frame.in_async_callback and not frame.in_exception_callback:
         if not m.globals.returns_void(m, m.subprog):
             m.readable(0)
             if m.frame.regs[0].type != r.SCALAR:
@@ -200,11 +200,11 @@ def check_return(m: Machine) -> None:
         where, wanted = "At async callback return", ReturnRange(*frame.callback_range)
     elif m.returns_void:
         return
-    reg = m.readable(0)
+    reg = m.readable(register)
     if wanted is None:
         return
     if reg.type != r.SCALAR:
-        m.fail(f"{where} the register R0 is not a known value ({type_name(reg.type)})")
-    m.mark_precise(0)
+        m.fail(f"{where} the register R{register} is not a known value ({type_name(reg.type)})")
+    m.mark_precise(register)
     if not _within(reg, (wanted.low, wanted.high), wanted.width == 32):
-        m.fail(outside_text(where, "R0", reg.num.smin, reg.num.smax, wanted))
+        m.fail(outside_text(where, f"R{register}", reg.num.smin, reg.num.smax, wanted))

@@ -172,6 +172,10 @@ class Globals:
 
     def set_up(self, m: Machine, number: int, frame: Frame) -> None:
         """The arguments that a global function is verified with: anything that its signature allows."""
+        if m.layout.subprograms[number].is_exception_callback:
+            frame.in_exception_callback = True
+            if [one.kind for one in self.arguments(m, number)] != ["number"]:
+                m.fail("exception cb only supports single integer argument")
         for index, argument in enumerate(self.arguments(m, number)):
             register = index + 1
             if argument.kind == "context":

@@ -77,7 +77,7 @@ def reg_text(reg: Reg, frame: Frame, precise: bool = False) -> str:
         if num.mask == 0:
             return name + number_text(num.smin + reg.off)
     if reg.type & r.BASE_MASK == r.PTR_BTF_ID:
-        name += str(reg.data[0].name_of(reg.data[1]))
+        name += str(reg.data[0].type(reg.data[1]).name)
     parts = _identity(reg) + _type_fields(reg)
     if num.mask == 0:
         if num.value:

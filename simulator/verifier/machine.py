@@ -429,6 +429,10 @@ class Machine:
         self.state.holds = Holds(refs, old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr)
         return identity
 
+    def in_rcu_section(self) -> bool:
+        """Whether RCU keeps what it protects alive here: always, where the program may not sleep."""
+        return bool(self.state.holds.rcu or self.state.holds.locks) or not self.state.sleepable
+
     def forget_packet(self) -> None:
         """The packet may have moved: no pointer into it is good any more."""
 

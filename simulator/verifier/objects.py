@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bpflisp.spec.helpers import Arg
-from simulator.verifier import dynptrs
+from simulator.verifier import dynptrs, iterators
 from simulator.verifier import regs as r
 from simulator.verifier.maps import Field, MapInfo
 from simulator.verifier.regs import ZERO, Reg, scalar_reg, type_name
@@ -142,7 +142,7 @@ class Objects:
         elif made.dynptr.data[0] in ("skb", "skb_meta"):
             m.forget_packet()
 
-    # Kernel pointers in maps and open-coded iterators are not modelled yet: each says so by name.
+    # Kernel pointers in maps are not modelled yet: they say so by name.
 
     def kptr_argument(self, m: Machine, register: int, reg: Reg) -> Any:
         """The map slot that bpf_kptr_xchg changes."""
@@ -164,4 +164,4 @@ class Objects:
 
     def iterator_is_active(self, m: Machine, state: State) -> bool:
         """Whether the iterator that the next instruction advances still gives elements."""
-        m.unsupported("open-coded iterators")
+        return iterators.is_active(m, state)
