@@ -45,8 +45,32 @@ def verified(objects: dict[str, Object]) -> str:
         f"  fixtures: {processed} instructions of {len(programs)} programs in {spent * 1e3:.1f} ms: "
         f"{processed / spent:,.0f} a second, {spent / len(programs) * 1e3:.2f} ms a program",
     ]
+    lines.append(f"  set-up: a straight program of 100 slots in {_straight(100):.2f} ms (goal 5)")
     lines.append(_samples())
     return "\n".join(lines)
+
+
+def _straight(slots: int) -> float:
+    """Milliseconds to verify so many slots without a branch."""
+    code = bytes.fromhex("b700000000000000") * (slots - 1) + bytes.fromhex("9500000000000000")
+
+    # A program of its own each time: nothing is remembered from the one before.
+    return microseconds(lambda number: Program(code, "xdp", name=f"straight{number}").verify()) / 1e3
+
+
+def hard_case() -> str:
+    """A loop over ever-new unknown numbers, which ends at the million: the slowest that there is."""
+    # r8 = 0; do { r8 += prandom() & 1; } while (r8 <= 0x7fffffff): each round r8 may be one more than in all before.
+    rows = ("8500000007000000", "5700000001000000", "0f08000000000000", "25080100ffffff7f", "0500fbff00000000")
+    code = bytes.fromhex("b708000000000000" + "".join(rows) + "b700000000000000" + "9500000000000000")
+    start = time.process_time()
+    verdict = Program(code, "xdp").verify()
+    spent = time.process_time() - start
+    said = verdict.message or "accepted"
+    return (
+        f"  hard case: {verdict.insns_processed:,} instructions in {spent:.1f} s: "
+        f"{verdict.insns_processed / spent:,.0f} a second (goal 75,000); {said}"
+    )
 
 
 def _samples() -> str:
