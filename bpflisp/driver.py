@@ -22,9 +22,10 @@ from bpflisp.front.check import check_program
 from bpflisp.front.check_objects import check_uncalled
 from bpflisp.front.lower import lower, lower_subprogram
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
+from bpflisp.front.read import read_unit
 from bpflisp.front.tree import Local
 from bpflisp.front.types import Number, Pointer, Region, align_of, c_name, to_btf
-from bpflisp.front.unit import MapDecl, ProgramDecl, Unit, read_unit
+from bpflisp.front.unit import MapDecl, ProgramDecl, Unit
 from bpflisp.ir.ssa import Function, Position
 from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf

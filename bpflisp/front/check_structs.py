@@ -8,9 +8,9 @@ from bpflisp.front import tree
 from bpflisp.front.check import Checker, core
 from bpflisp.front.check_arithmetic import binary, head_of
 from bpflisp.front.check_places import Place, loaded, memory, place, sequence
+from bpflisp.front.declare import scalar_or_struct
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import ArrayOf, Field, Number, Pointer, Region, Struct
-from bpflisp.front.unit import scalar_or_struct
 from bpflisp.spec.isa import Op
 from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, text
 

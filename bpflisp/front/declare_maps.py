@@ -1,0 +1,104 @@
+"""`defmap`: a map, its sizes, and the types of its keys and values."""
+
+from __future__ import annotations
+
+from bpflisp.diagnostics import warning
+from bpflisp.front.declare import (
+    defined_name,
+    number_option,
+    options_of,
+    refuse_duplicate,
+    type_option,
+)
+from bpflisp.front.types import (
+    Number,
+    Struct,
+)
+from bpflisp.front.unit import MapDecl, Unit
+from bpflisp.spec import maps
+from bpflisp.syntax.evaluator import Scope
+from bpflisp.syntax.forms import (
+    Cons,
+    Symbol,
+    element_span,
+    fail,
+    text,
+)
+
+_MAP_OPTIONS = (":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS")
+_SIZELESS = ("ringbuf", "user_ringbuf", "arena")
+_ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage", "struct_ops")
+_KEYLESS = ("queue", "stack", "bloom_filter")
+
+
+def define_map(unit: Unit, form: Cons, scope: Scope) -> object:
+    """`(defmap name :type T :key-size N :value-size N :key-type T :value-type T :max-entries N :map-flags N)`."""
+    name, span, plist = defined_name(form, "map")
+    options = options_of(form, plist, _MAP_OPTIONS)
+    refuse_duplicate(unit, name, span, "map")
+    kind = _map_type(form, options)
+
+    def number(option: str) -> int:
+        return number_option(unit, form, options, option, scope)
+
+    key_type, value_type = (type_option(unit, options, option) for option in (":KEY-TYPE", ":VALUE-TYPE"))
+    key_size, value_size = number(":KEY-SIZE"), number(":VALUE-SIZE")
+    key_size = _sized(form, "key", key_size, key_type, options)
+    value_size = _sized(form, "value", value_size, value_type, options)
+    entries = number(":MAX-ENTRIES")
+    decl = MapDecl(name.name, kind, key_size, value_size, key_type, value_type, entries, number(":MAP-FLAGS"), span)
+    _check_sizes(unit, decl, form)
+    unit.maps[name.name] = decl
+    return name
+
+
+def _map_type(form: Cons, options: dict[str, Cons]) -> str:
+    if ":TYPE" not in options:
+        raise fail("missing-option", "`defmap` needs the option `:type`", form.span)
+    cell = options[":TYPE"]
+    kind = cell.car
+    name = kind.name[1:].lower().replace("-", "_") if isinstance(kind, Symbol) and kind.is_keyword else ""
+    known = maps.by_name(name)
+    if known is None:
+        raise fail(
+            "unknown-map-type",
+            f"`{text(kind)}` is no type of map",
+            element_span(cell) or form.span,
+            help="known are " + " ".join(f":{kind.name.replace('_', '-')}" for kind in maps.all_map_types()),
+        )
+    return known.name
+
+
+def _sized(form: Cons, what: str, size: int, kind: Number | Struct | None, options: dict[str, Cons]) -> int:
+    if kind is None:
+        return size
+    if size and size != kind.size:
+        cell = options[f":{what.upper()}-SIZE"]
+        problem = f"`:{what}-size` is {size}, but `:{what}-type` has {kind.size} bytes"
+        raise fail("size-mismatch", problem, element_span(cell) or form.span)
+    return kind.size
+
+
+def _check_sizes(unit: Unit, decl: MapDecl, form: Cons) -> None:
+    if decl.type in _SIZELESS:
+        if decl.key_size or decl.value_size:
+            problem = f"a map of type `{decl.type}` has neither key nor value size; they are passed over"
+            unit.found.add(warning("needless-size", problem, decl.span))
+            decl.key_size = decl.value_size = 0
+            decl.key_type = decl.value_type = None
+    else:
+        for what, size in (("key", decl.key_size), ("value", decl.value_size)):
+            if not size and not (what == "key" and decl.type in _KEYLESS):
+                raise fail(
+                    "missing-option",
+                    f"the map `{decl.name.lower()}` has no {what} size",
+                    form.span,
+                    help=f"say `:{what}-size BYTES` or `:{what}-type TYPE`",
+                )
+    if not decl.max_entries and decl.type not in (*maps.LOCAL_STORAGE, *_ENTRYLESS):
+        problem = f"the map `{decl.name.lower()}` has no entries"
+        because = "the kernel refuses to create it"
+        unit.found.add(warning("no-entries", problem, decl.span, because=because, help="say `:max-entries N`"))
+    if decl.is_array and decl.key_size != 4:
+        problem = f"the key of an array has 4 bytes, not {decl.key_size}"
+        raise fail("size-mismatch", problem, form.span, because="the kernel refuses to create any other")

@@ -1,0 +1,123 @@
+"""Reading a source file: its top-level forms are evaluated one after the other, as Common Lisp loads a file.
+
+`defmap`, `defstruct`, `defprog` and their kin are special forms of that evaluation, so that macros and `progn` may
+produce them. Bodies are kept as forms until the file is read: they may use what is defined after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from bpflisp.diagnostics import Diagnostics, Source
+from bpflisp.front.declare_maps import define_map
+from bpflisp.front.declare_objects import define_global, define_subprogram
+from bpflisp.front.declare_programs import define_program
+from bpflisp.front.declare_structs import define_header, define_struct, define_union, size_of
+from bpflisp.front.types import (
+    c_name,
+)
+from bpflisp.front.unit import Unit
+from bpflisp.spec import headers, maps
+from bpflisp.syntax.evaluator import Interpreter, Scope
+from bpflisp.syntax.forms import (
+    Cons,
+    FormError,
+    Symbol,
+    fail,
+    intern,
+    span_of,
+    symbol,
+    text,
+)
+from bpflisp.syntax.reader import END, Reader
+
+LATER = (
+    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION", "INCLUDE",
+)  # fmt: skip
+"""Top-level forms that are known, and not built yet."""
+
+
+def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
+    """Read and evaluate a file; `arch` names the target's registers.
+
+    What is wrong with it is in `found`; the unit holds what could be made of the rest.
+    """
+    interpreter = Interpreter()
+    unit = Unit(interpreter, found, source=source, arch=arch)
+    _define_constants(interpreter)
+    _define_forms(unit)
+    _load(unit, _prelude())
+    _load(unit, source)
+    return unit
+
+
+def _load(unit: Unit, source: Source) -> None:
+    reader = Reader(source, unit.interpreter.toplevel)
+    while True:
+        try:
+            form = reader.read()
+        except FormError as problem:
+            unit.found.add(problem.diagnostic)
+            reader.recover()
+            continue
+        if form is END:
+            return
+        try:
+            unit.interpreter.toplevel(form)
+        except FormError as problem:
+            place = problem.diagnostic.span or span_of(form)
+            unit.found.add(replace(problem.diagnostic, span=place))
+
+
+@cache
+def _prelude() -> Source:
+    path = Path(__file__).parent.parent / "syntax" / "prelude.lisp"
+    return Source("prelude.lisp", path.read_text(encoding="utf-8"))
+
+
+@cache
+def _constants() -> dict[Symbol, int]:
+    """The names that mean a number without a definition."""
+    plus = dict(headers.NAMED_CONSTANTS)
+    plus |= {c_name(name).replace("_", "-"): value for name, value in headers.BUILTIN_CONSTANTS.items()}
+    plus |= {f"bpf-map-type-{kind.name.replace('_', '-')}": kind.number for kind in maps.all_map_types()}
+    plus |= {"bpf-f-no-prealloc": maps.F_NO_PREALLOC}
+    constants = {symbol(f"+{name}+"): value for name, value in plus.items()}
+    constants |= {symbol(name): value for name, value in headers.BUILTIN_CONSTANTS.items()}
+    constants |= {symbol(name): value for name, value in headers.MORE_CONSTANTS.items()}
+    flags = {f"BPF_{name}": value for name, value in vars(maps).items() if name.startswith("F_")}
+    constants |= {symbol(name): value for name, value in flags.items()}
+    return constants | {symbol("MOST-POSITIVE-FIXNUM"): (1 << 62) - 1, symbol("MOST-NEGATIVE-FIXNUM"): -(1 << 62)}
+
+
+def _define_constants(interpreter: Interpreter) -> None:
+    interpreter.variables.update(_constants())
+    interpreter.constants.update(_constants())
+
+
+# Top-level forms
+
+Definer = Callable[[Unit, Cons, Scope], object]
+
+
+def _define_forms(unit: Unit) -> None:
+    definers: dict[str, Definer] = {
+        "DEFMAP": define_map, "DEFPROG": define_program, "DEFSTRUCT": define_struct, "SIZEOF": size_of,
+        "DEFUNION": define_union, "DEFHEADER": define_header,
+        "DEFGLOBAL": define_global, "DEFSUBPROG": define_subprogram,
+    }  # fmt: skip
+    for name, definer in definers.items():
+        unit.interpreter.special[intern(name)] = _bound(unit, definer)
+    for name in LATER:
+        unit.interpreter.special[intern(name)] = _not_built
+
+
+def _bound(unit: Unit, definer: Definer) -> Callable[[Interpreter, Cons, Scope], object]:
+    return lambda _, form, scope: definer(unit, form, scope)
+
+
+def _not_built(_: Interpreter, form: Cons, __: Scope) -> object:
+    raise fail("not-built", f"`{text(form.car)}` is not built yet", form.span)

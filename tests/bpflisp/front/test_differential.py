@@ -1,0 +1,273 @@
+"""Programs that Hypothesis makes, against a plain evaluator: the same value at every level, on every engine.
+
+A program reads three numbers from the packet, computes with variables of every type, and writes all 64 bits of what
+comes out back into the packet. `BPFLISP_DIFF=N` tries N programs instead of a few.
+"""
+
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpflisp import compile_text
+from bpflisp.spec import alu
+from bpflisp.spec.isa import Op
+from simulator.loader import load
+from simulator.run import run
+from simulator.world import World
+from tests.bpflisp.front.running import engines
+
+EXAMPLES = int(os.environ.get("BPFLISP_DIFF", "80"))
+MASK = (1 << 64) - 1
+INTERESTING = [0, 1, 2, 7, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
+               0x100000000, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, MASK]  # fmt: skip
+
+BINARY = {
+    "+": Op.ADD, "-": Op.SUB, "*": Op.MUL, "/": Op.DIV, "mod": Op.MOD, "logand": Op.AND, "logior": Op.OR,
+    "logxor": Op.XOR, "s/": Op.SDIV, "smod": Op.SMOD,
+}  # fmt: skip
+SHIFTS = {"<<": Op.LSH, ">>": Op.RSH, ">>>": Op.ARSH}
+COMPARES = {
+    "=": Op.EQ, "/=": Op.NE, ">": Op.GT, ">=": Op.GE, "<": Op.LT, "<=": Op.LE, "s>": Op.SGT, "s>=": Op.SGE,
+    "s<": Op.SLT, "s<=": Op.SLE,
+}  # fmt: skip
+TYPES = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"]
+SWAPS = {"ntohs": 16, "htonl": 32, "ntohll": 64}
+
+Form = int | str | tuple["Form", ...]
+
+
+def held(kind: str, number: int) -> int:
+    bits = int(kind[1:])
+    low = number & ((1 << bits) - 1)
+    return alu.signed(low, bits) & MASK if kind[0] == "i" else low
+
+
+class Returned(Exception):  # noqa: N818
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+@dataclass
+class Variables:
+    values: dict[str, int] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(form: Form, env: Variables) -> int:
+    if isinstance(form, int):
+        return form & MASK
+    if isinstance(form, str):
+        return env.values[form]
+    head, *rest = form
+    assert isinstance(head, str)
+    match head:
+        case "if":
+            test, then, *other = rest
+            if evaluate(test, env):
+                return evaluate(then, env)
+            return evaluate(other[0], env) if other else 0
+        case "when" | "unless":
+            if bool(evaluate(rest[0], env)) is (head == "when"):
+                return evaluate(("progn", *rest[1:]), env)
+            return 0
+        case "cond":
+            for clause in rest:
+                assert isinstance(clause, tuple)
+                if clause[0] == "t" or evaluate(clause[0], env):
+                    return evaluate(("progn", *clause[1:]), env)
+            return 0
+        case "case":
+            key = evaluate(rest[0], env)
+            for clause in rest[1:]:
+                assert isinstance(clause, tuple)
+                keys = clause[0]
+                if keys == "t" or (isinstance(keys, tuple) and key in keys):
+                    return evaluate(("progn", *clause[1:]), env)
+            return 0
+        case "and":
+            value = 1
+            for item in rest:
+                value = evaluate(item, env)
+                if not value:
+                    return 0
+            return value
+        case "or":
+            for item in rest:
+                value = evaluate(item, env)
+                if value:
+                    return value
+            return 0
+        case "not":
+            return int(not evaluate(rest[0], env))
+        case "progn":
+            value = 0
+            for item in rest:
+                value = evaluate(item, env)
+            return value
+        case "setf":
+            name, init = rest
+            assert isinstance(name, str)
+            env.values[name] = held(env.types[name], evaluate(init, env))
+            return env.values[name]
+        case "incf" | "decf":
+            name, init = rest
+            assert isinstance(name, str)
+            step = evaluate(init, env)
+            new = env.values[name] + (step if head == "incf" else -step)
+            env.values[name] = held(env.types[name], new & MASK)
+            return env.values[name]
+        case "let":
+            return evaluate_let(rest, env)
+        case "dotimes":
+            name, count = rest[0]  # type: ignore[misc]
+            assert isinstance(name, str)
+            assert isinstance(count, int)
+            for turn in range(count):
+                inner = scoped(env, name, "u64", turn)
+                evaluate(("progn", *rest[1:]), inner)
+                leave(env, inner, name)
+            return 0
+        case "return":
+            raise Returned(evaluate(rest[0], env))
+        case "cast":
+            assert isinstance(rest[0], str)
+            return held(rest[0], evaluate(rest[1], env))
+    values = [evaluate(item, env) for item in rest]
+    if head in COMPARES:
+        return int(alu.compare(COMPARES[head], 64, *values))
+    if head in SWAPS:
+        return alu.byte_order(Op.TO_BE, SWAPS[head], values[0])
+    return alu.compute({**BINARY, **SHIFTS}[head], 64, *values)
+
+
+def scoped(env: Variables, name: str, kind: str, value: int) -> Variables:
+    return Variables({**env.values, name: value}, {**env.types, name: kind})
+
+
+def leave(env: Variables, inner: Variables, name: str) -> None:
+    for other in env.values:
+        if other != name:
+            env.values[other] = inner.values[other]
+
+
+def evaluate_let(rest: list[Form], env: Variables) -> int:
+    ((name, kind, init),) = rest[0]  # type: ignore[misc]
+    assert isinstance(name, str)
+    assert isinstance(kind, str)
+    inner = scoped(env, name, kind, held(kind, evaluate(init, env)))
+    try:
+        return evaluate(("progn", *rest[1:]), inner)
+    finally:
+        leave(env, inner, name)
+
+
+def shown(form: Form) -> str:
+    return "(" + " ".join(map(shown, form)) + ")" if isinstance(form, tuple) else str(form)
+
+
+numbers = st.sampled_from(INTERESTING) | st.integers(0, MASK) | st.integers(0, 20)
+names = ["a", "b", "c"]
+
+
+@st.composite
+def forms(draw: st.DrawFn, scope: list[str], depth: int) -> Form:
+    """A form over the variables in scope, nested at most so deep."""
+
+    def one(*more: str) -> Form:
+        return draw(forms([*scope, *more], depth - 1))
+
+    def pick(choices: Iterable[str]) -> str:
+        return draw(st.sampled_from(sorted(choices)))
+
+    if depth == 0 or draw(st.integers(0, 5)) == 0:
+        return draw(st.sampled_from(scope)) if draw(st.booleans()) else draw(numbers)
+    fresh, variable = f"v{depth}", pick(name for name in scope if name[0] != "i")
+    match draw(st.integers(0, 16)):
+        case 0 | 1 | 2:
+            form = (pick(BINARY), one(), one())
+            return "a" if divides_by_zero(form) else form
+        case 3:
+            return (pick(SHIFTS), one(), draw(st.integers(0, 63)))
+        case 4:
+            return (pick(SHIFTS), one(), ("logand", one(), 63))
+        case 5:
+            return (pick(COMPARES), one(), one())
+        case 6:
+            return ("cast", pick(TYPES), one())
+        case 7:
+            return (pick([*SWAPS, "not"]), one())
+        case 8:
+            return (pick(["and", "or", "progn"]), one(), one())
+        case 9:
+            return ("if", one(), one(), one())
+        case 10:
+            return (pick(["if", "when", "unless"]), one(), one())
+        case 11:
+            return ("cond", (one(), one()), (one(), one()), ("t", one()))
+        case 12:
+            return ("case", one(), ((draw(st.integers(0, 3)), draw(st.integers(4, 9))), one()))
+        case 13:
+            return ("setf", variable, one())
+        case 14:
+            return (pick(["incf", "decf"]), variable, one())
+        case 15:
+            return ("let", ((fresh, pick(TYPES), one()),), one(fresh), one(fresh))
+    if draw(st.booleans()):
+        return ("when", one(), ("return", one()))
+    counter = f"i{depth}"
+    return ("dotimes", (counter, draw(st.integers(0, 4))), one(counter))
+
+
+def divides_by_zero(form: Form) -> bool:
+    """A division by a number that is 0 is an error when compiling, and is not what is tried here."""
+    return isinstance(form, tuple) and form[0] in ("/", "mod", "s/", "smod") and may_fold_to_zero(form[2])
+
+
+def may_fold_to_zero(form: Form) -> bool:
+    if isinstance(form, tuple):
+        return not variables_in(form)
+    return form == 0
+
+
+def variables_in(form: Form) -> bool:
+    if isinstance(form, tuple):
+        return all(variables_in(part) for part in form[1:]) and len(form) > 1 and form[0] in (*BINARY, *SHIFTS)
+    return isinstance(form, str)
+
+
+PROGRAM = """
+(defsubprog compute (a0 b0 c0)
+  (let ((a {0} a0) (b {1} b0) (c {2} c0))
+    {3}))
+(defprog p (:type :xdp)
+  (with-packet (data end :min-len 64)
+    (store u64 data 32 (compute (load u64 data 0) (load u64 data 8) (load u64 data 16)))
+    XDP_PASS))
+"""
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.tuples(*[st.sampled_from(TYPES)] * 3),
+    forms(names, 5),
+    st.tuples(numbers, numbers, numbers),
+)
+def test_compiled_and_evaluated_agree(kinds: tuple[str, ...], body: Form, given: tuple[int, ...]) -> None:
+    start = {name: held(kind, number) for name, kind, number in zip(names, kinds, given, strict=True)}
+    try:
+        expected = evaluate(body, Variables(start, dict(zip(names, kinds, strict=True))))
+    except Returned as early:
+        expected = early.value
+    source = PROGRAM.format(*kinds, shown(body))
+    packet = struct.pack("<QQQ", *given) + bytes(40)
+    for opt in (0, 2):
+        program = load(compile_text(source, opt=opt), name="t")["p"]
+        for engine in engines():
+            outcome = run(program, packet, World(), engine)
+            assert outcome.packet is not None
+            got = int.from_bytes(outcome.packet[32:40], "little")
+            assert got == expected, (engine, opt, hex(got), hex(expected))
