@@ -14,22 +14,23 @@ import json
 import os
 import random
 import re
-import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from bpflisp.spec import programs
 from bpflisp.spec.isa import CALL_HELPER, Kind
+from simulator.engines import bpf_syscall
 from simulator.engines.bpf_syscall import BpfError
 from simulator.engines.engine import EngineUnavailable
 from simulator.engines.kernel import KernelRefusedError
+from simulator.engines.kernel_load import Resources, program_request
 from simulator.engines.kernel_maps import PLAIN_TYPES
 from simulator.maps.base import MapError
 from simulator.outcome import Outcome
@@ -42,8 +43,8 @@ from tests.agreement.workers import Lost, work
 ENGINES = ("reference", "python")
 FUEL = 2_000_000
 
-MESSAGES = (100, 400, 900, 1800, 3500) * 2
-"""Bytes of messages that take memory of every size that a packet may be in."""
+HELD_RUNS = 1_000_000
+"""How often the program that holds memory runs: some tens of milliseconds."""
 
 MANY = 256
 """Entries of an LRU map that no program here fills."""
@@ -244,30 +245,38 @@ def _contents(world: World) -> dict[str, Any]:
 def _elsewhere(program: Program, world: World, inputs: Sequence[bytes | None]) -> list[Seen]:
     """The kernel's run once more, with stack, context, packet and maps at other addresses.
 
-    It runs from another thread, whose kernel stack is another, and while messages lie unread in a socket: they take the
-    memory that this CPU would hand out next, among it what the packet was in.
+    It runs from another thread, whose kernel stack is another, and while a long run of a program that does nothing has
+    the memory that the kernel would give to the packet.
     """
     result: list[Any] = []
 
     def again() -> None:
-        os.sched_setaffinity(0, {world.cpu})
-        sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with sender, receiver:
-            sender.setblocking(False)
-            for size in MESSAGES:
-                sender.send(bytes(size))
-            try:
-                result.append(play(program, world, inputs, "kernel"))
-            except Exception as error:
-                result.append(error)
+        try:
+            result.append(play(program, world, inputs, "kernel"))
+        except Exception as error:
+            result.append(error)
 
+    busy = threading.Thread(target=_hold_memory, args=(program, world.cpu, inputs[0]))
     thread = threading.Thread(target=again)
+    busy.start()
+    time.sleep(0.002)
     thread.start()
     thread.join()
+    busy.join()
     if isinstance(result[0], Exception):
         raise result[0]
     seen: list[Seen] = result[0]
     return seen
+
+
+def _hold_memory(program: Program, cpu: int, packet: bytes | None) -> None:
+    if packet is None:
+        return
+    nothing = replace(program, insns=bytes.fromhex("b7000000000000009500000000000000"), maps=(), btf=None, func_info=())
+    os.sched_setaffinity(0, {cpu})
+    with Resources() as kit:
+        handle = kit.keep(bpf_syscall.prog_load(program_request(nothing, kit)).handle)
+        bpf_syscall.prog_test_run(handle.fd, packet, repeat=HELD_RUNS)
 
 
 def _judged(
