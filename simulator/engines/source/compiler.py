@@ -13,14 +13,13 @@ from types import CodeType
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import FRAME_POINTER, STACK_SIZE, Kind, Op
 from simulator.engines.source.blocks import Block, blocks_of, function_starts
-from simulator.engines.source.frame import deferrable, frame_of, live_along, live_registers
+from simulator.engines.source.frame import PURE, deferrable, frame_of, live_along, live_registers
 from simulator.engines.source.ranges import State, after, along, entry, solve
 from simulator.engines.source.shape import Shaper, Writer
 from simulator.engines.source.text import RELOAD_PACKET, FunctionText, Line, Surroundings
 from simulator.engines.validity import sound
 from simulator.memory import CONTEXT_BASE, STACK_BASE
 
-_PURE = frozenset({Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD_IMM64})
 _SKIPPED = frozenset({Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO})
 _INDENT = " "
 _numbers = count(1)
@@ -168,7 +167,7 @@ class _Function(Writer):
             text.line(f"{text.need('illegal')}({insn.opcode})")
             text.line("return 0")
             return False
-        if kind in _PURE and insn.dst not in live:
+        if kind in PURE and insn.dst not in live:
             return False
         match kind:
             case Kind.ALU:

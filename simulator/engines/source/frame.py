@@ -19,6 +19,9 @@ from simulator.engines.validity import sound
 from simulator.helpers.registry import arity_of
 from simulator.program import MapDef
 
+PURE = frozenset({Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD_IMM64})
+"""What only computes: not written where nobody reads the result."""
+
 _LOADS = frozenset({Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE})
 _STORES = frozenset({Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE})
 
@@ -85,16 +88,16 @@ def live_registers(
         changed = False
         for at in order:
             live = _live_out(blocks[at], into)
-            for defined, used in reversed(steps[at]):
-                live = (live - {defined}) | used
+            for defined, used, pure in reversed(steps[at]):
+                live = _before(live, defined, used, pure)
             if live != into[at]:
                 into[at], changed = live, True
     result = {}
     for at in states:
         live, after_each = _live_out(blocks[at], into), []
-        for defined, used in reversed(steps[at]):
+        for defined, used, pure in reversed(steps[at]):
             after_each.append(live)
-            live = (live - {defined}) | used
+            live = _before(live, defined, used, pure)
         result[at] = [*reversed(after_each), live]
     return result
 
@@ -105,19 +108,27 @@ def live_along(block: Block, states: Sequence[State], at_end: frozenset[int]) ->
     for index in range(len(block.insns) - 1, -1, -1):
         after_each.append(live)
         insn = block.insns[index][1]
-        used = {register for register in uses_of(insn) if not written_out(states[index][register])}
-        live = (live - {defines(insn)}) | used
+        used = frozenset(register for register in uses_of(insn) if not written_out(states[index][register]))
+        live = _before(live, defines(insn), used, insn.row.kind in PURE)
     return after_each[::-1]
+
+
+def _before(live: frozenset[int], defined: int | None, used: frozenset[int], pure: bool) -> frozenset[int]:
+    """What is read after what comes before an instruction. One that only computes what nobody reads is not written,
+    and so reads nothing."""
+    if pure and defined not in live:
+        return live
+    return (live - {defined}) | used
 
 
 def _live_out(block: Block, into: Mapping[int, frozenset[int]]) -> frozenset[int]:
     return frozenset().union(*(into.get(following, frozenset()) for following in block.next))
 
 
-def _steps(block: Block, state: State, known: Known) -> Iterator[tuple[int | None, frozenset[int]]]:
+def _steps(block: Block, state: State, known: Known) -> Iterator[tuple[int | None, frozenset[int], bool]]:
     for slot, insn in block.insns:
         used = frozenset(register for register in uses_of(insn) if not written_out(state[register]))
-        yield defines(insn), used
+        yield defines(insn), used, insn.row.kind in PURE
         state = after(slot, insn, state, known)
 
 
