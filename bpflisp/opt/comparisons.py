@@ -1,21 +1,19 @@
 """Simplifies comparisons, as values and as what a branch tests.
 
 Contract: the new comparison holds exactly where the old one does. Comparisons of two addresses keep their operands,
-since the kernel learns the packet's length from them.
+since the kernel learns the packet's length from them; and so do those of a value that is used besides, whose bounds the
+kernel learns from them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import REACH, Space, points, root, space
 from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Leaf, Value, const
 from bpflisp.opt.facts import greatest
+from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import M32, byte_order, compare
 from bpflisp.spec.isa import Op
-
-Single = Callable[[Value], bool]
 
 SWAPPED = {
     Op.EQ: Op.EQ, Op.NE: Op.NE, Op.SET: Op.SET, Op.GT: Op.LT, Op.LT: Op.GT, Op.GE: Op.LE, Op.LE: Op.GE,
@@ -29,9 +27,9 @@ UNSIGNED = frozenset({Op.EQ, Op.NE, Op.GT, Op.GE, Op.LT, Op.LE, Op.SET})
 _SIGNED_TO_UNSIGNED = {Op.SGT: Op.GT, Op.SGE: Op.GE, Op.SLT: Op.LT, Op.SLE: Op.LE}
 
 
-def simplify_compare(instr: Compare, single: Single, before: list[Instr]) -> Value | None:
+def simplify_compare(instr: Compare, uses: Uses, before: list[Instr]) -> Value | None:
     """A constant, or another value, that stands for the comparison; it may change the comparison itself too."""
-    _simplify_test(instr, single, before)
+    _simplify_test(instr, uses, before)
     known = _outcome(instr)
     if known is not None:
         return const(int(known))
@@ -43,15 +41,15 @@ def simplify_compare(instr: Compare, single: Single, before: list[Instr]) -> Val
     return None
 
 
-def simplify_branch(end: Instr, single: Single, before: list[Instr]) -> bool:
+def simplify_branch(end: Instr, uses: Uses, before: list[Instr]) -> bool:
     """Simplify what a branch tests. Says whether anything changed; a known outcome is left to `cfg`."""
     if not isinstance(end, Branch):
         return False
     old = (end.op, end.width, list(end.args))
     if inner := _inner_comparison(end):
         end.op, end.width, end.args = inner
-    _simplify_test(end, single, before)
-    _mask_test(end, single)
+    _simplify_test(end, uses, before)
+    _mask_test(end, uses)
     return old != (end.op, end.width, list(end.args))
 
 
@@ -113,7 +111,7 @@ def _outcome_by_bound(op: Op, top: int, number: int) -> bool | None:
     return None
 
 
-def _simplify_test(test: Compare | Branch, single: Single, before: list[Instr]) -> None:
+def _simplify_test(test: Compare | Branch, uses: Uses, before: list[Instr]) -> None:
     """Apply each simplification once; the pipeline comes again."""
     if isinstance(test.args[0], Const) and not isinstance(test.args[1], Const):
         test.op = SWAPPED[test.op]
@@ -121,10 +119,10 @@ def _simplify_test(test: Compare | Branch, single: Single, before: list[Instr]) 
     if any(points(arg) for arg in test.args):
         return
     _drop_sign(test)
-    _drop_extensions(test)
+    _drop_extensions(test, uses)
     if isinstance(test.args[1], Const):
-        _swap_constant(test, single, before)
-        _move_addend(test)
+        _swap_constant(test, uses, before)
+        _move_addend(test, uses)
 
 
 def _drop_sign(test: Compare | Branch) -> None:
@@ -134,8 +132,10 @@ def _drop_sign(test: Compare | Branch) -> None:
         test.op = _SIGNED_TO_UNSIGNED[test.op]
 
 
-def _drop_extensions(test: Compare | Branch) -> None:
+def _drop_extensions(test: Compare | Branch, uses: Uses) -> None:
     """Comparing zero-extended halves is comparing the halves."""
+    if any(_extends(arg) and not uses.only_tested(arg) for arg in test.args):
+        return
     halves = [_half(arg) for arg in test.args]
     if test.width == 64 and test.op in UNSIGNED and any(_extends(arg) for arg in test.args) and None not in halves:
         test.args = [half for half in halves if half is not None]
@@ -153,17 +153,19 @@ def _half(value: Value) -> Value | None:
     return value if greatest(value) <= M32 else None
 
 
-def _swap_constant(test: Compare | Branch, single: Single, before: list[Instr]) -> None:
+def _swap_constant(test: Compare | Branch, uses: Uses, before: list[Instr]) -> None:
     """`swap x == c` is `x == swap c`, in the bits that the swap looks at; also under a mask."""
     left, right = test.args
     assert isinstance(right, Const)
     mask: Const | None = None
     swapped = left
-    if isinstance(left, Binary) and left.op is Op.AND and isinstance(left.args[1], Const) and single(left):
+    if isinstance(left, Binary) and left.op is Op.AND and isinstance(left.args[1], Const) and uses.single(left):
         swapped, mask = left.args[0], left.args[1]
     number = right.number & ((1 << test.width) - 1)
     fitting = isinstance(swapped, ByteOrder) and swapped.op is not Op.TO_LE
     if not fitting or not isinstance(swapped, ByteOrder) or test.op not in (Op.EQ, Op.NE, Op.SET):
+        return
+    if not uses.only_tested(left):
         return
     bits = swapped.bits
     if number >> bits or (test.width == 32 and bits == 64):
@@ -190,10 +192,12 @@ def _append(before: list[Instr], instr: Instr) -> Instr:
     return instr
 
 
-def _move_addend(test: Compare | Branch) -> None:
+def _move_addend(test: Compare | Branch, uses: Uses) -> None:
     """`x + a == b` is `x == b - a`, and `x ^ a == b` is `x == b ^ a`."""
     left, right = test.args
     if test.op not in (Op.EQ, Op.NE) or not isinstance(left, Binary) or left.width != test.width:
+        return
+    if not uses.only_tested(left):
         return
     addend = left.args[1]
     if not isinstance(addend, Const) or not isinstance(right, Const):
@@ -205,10 +209,10 @@ def _move_addend(test: Compare | Branch) -> None:
         test.args = [left.args[0], const((right.number ^ addend.number) & mask)]
 
 
-def _mask_test(end: Branch, single: Single) -> None:
+def _mask_test(end: Branch, uses: Uses) -> None:
     """`x & m != 0` is one test of bits; `x & m == 0` the same with its ways exchanged."""
     left, right = end.args
-    fitting = isinstance(left, Binary) and left.op is Op.AND and left.width >= end.width and single(left)
+    fitting = isinstance(left, Binary) and left.op is Op.AND and left.width >= end.width and uses.single(left)
     if not fitting or not isinstance(left, Binary) or end.op not in (Op.EQ, Op.NE) or not isinstance(right, Const):
         return
     mask = left.args[1]

@@ -10,8 +10,12 @@ from bpflisp.spec.isa import Op
 _DEPTH = 12
 
 
-def greatest(value: Value, depth: int = _DEPTH) -> int:
-    """An upper bound of the value as unsigned number. Looks through at most `depth` instructions."""
+def greatest(value: Value, provable: bool = False, depth: int = _DEPTH) -> int:
+    """An upper bound of the value as unsigned number. Looks through at most `depth` instructions.
+
+    `provable` counts on nothing that a kernel's verifier does not work out too: it knows nothing of quotients,
+    remainders and swapped bytes, so that a mask after one of these is what makes an access legal.
+    """
     if depth == 0:
         return M64
     match value:
@@ -24,17 +28,19 @@ def greatest(value: Value, depth: int = _DEPTH) -> int:
         case ssa.Atomic(size=4):
             return M32
         case ssa.Extend(signed=False, bits=bits):
-            return min((1 << bits) - 1, greatest(value.args[0], depth - 1))
+            return min((1 << bits) - 1, greatest(value.args[0], provable, depth - 1))
         case ssa.ByteOrder(bits=bits):
-            return (1 << bits) - 1
+            return M64 if provable else (1 << bits) - 1
+        case ssa.Binary(op=Op.DIV | Op.MOD) if provable:
+            return M64 if value.width == 64 else M32
         case ssa.Binary():
-            return _greatest_of_binary(value, depth - 1)
+            return _greatest_of_binary(value, provable, depth - 1)
     return M64
 
 
-def _greatest_of_binary(value: ssa.Binary, depth: int) -> int:
+def _greatest_of_binary(value: ssa.Binary, provable: bool, depth: int) -> int:
     limit = M64 if value.width == 64 else M32
-    left, right = (min(greatest(arg, depth), limit) for arg in value.args)
+    left, right = (min(greatest(arg, provable, depth), limit) for arg in value.args)
     # At 32 bits an operand's low half may be anything when the operand itself may be above 32 bits: `limit` covers it.
     match value.op:
         case Op.AND:

@@ -8,11 +8,11 @@ is not read earlier than it was: a load may stand behind the check that makes it
 from __future__ import annotations
 
 from bpflisp.ir import ssa
+from bpflisp.ir.addresses import points
 from bpflisp.ir.dataflow import dominates, immediate_dominators, predecessors
 from bpflisp.ir.ssa import Block, Edge, Function, Instr, Jump, Leaf, Value, incoming_edges
 from bpflisp.opt.effects import kills_context
-
-_PURE = (ssa.Binary, ssa.Compare, ssa.Extend, ssa.ByteOrder)
+from bpflisp.opt.gvn import COMPUTED, depends
 
 
 def hoist_invariants(function: Function) -> bool:
@@ -54,24 +54,36 @@ def _invariants(loop: set[Block], function: Function) -> list[Instr]:
         inside.update(block.params)
         inside.update(block.body)
     context = not any(kills_context(instr) for block in loop for instr in block.body)
+    tested = {arg for block in loop if isinstance(block.end, ssa.Branch) for arg in block.end.args}
     moved: list[Instr] = []
     progress = True
     while progress:
         progress = False
         for block in (block for block in function.blocks if block in loop):
             for instr in block.body:
-                if instr in inside and _may_move(instr, context) and not any(arg in inside for arg in instr.args):
+                if (
+                    instr in inside
+                    and _may_move(instr, context, tested)
+                    and not any(arg in inside for arg in instr.args)
+                ):
                     inside.discard(instr)
                     moved.append(instr)
                     progress = True
     return moved
 
 
-def _may_move(instr: Instr, context: bool) -> bool:
-    """Constant folding will do better with operands that are all leaves."""
+def _may_move(instr: Instr, context: bool, tested: set[Value]) -> bool:
+    """What has only leaves as operands is left to folding.
+
+    A sum of an address and a number stays, and what is computed from a number that the loop tests: the kernel may know
+    its bounds from tests in the loop alone.
+    """
     if isinstance(instr, ssa.ContextLoad):
         return context
-    return isinstance(instr, _PURE) and not all(isinstance(arg, Leaf) for arg in instr.args)
+    if not isinstance(instr, COMPUTED) or all(isinstance(arg, Leaf) for arg in instr.args):
+        return False
+    variable = not any(isinstance(arg, ssa.Const) for arg in instr.args)
+    return not (variable and any(points(arg) for arg in instr.args)) and not depends(instr, tested)
 
 
 def _preheader(function: Function, header: Block, loop: set[Block]) -> Block | None:

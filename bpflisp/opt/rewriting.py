@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bpflisp.ir.addresses import points
 from bpflisp.ir.ssa import Binary, Const, Extend, Instr, Value, const
 from bpflisp.opt.facts import greatest
 from bpflisp.opt.rules import CONSTANTS, RULES, VARIABLES, Constants, Pattern, Rule
+from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import M32, compute
 from bpflisp.spec.isa import Op
 
@@ -15,18 +17,29 @@ for _rule in RULES:
     _BY_OPERATION.setdefault(_rule.pattern[0], []).append(_rule)
 
 
-def rewrite(instr: Binary, before: list[Instr]) -> tuple[Value, str] | None:
+def rewrite(instr: Binary, before: list[Instr], uses: Uses) -> tuple[Value, str] | None:
     """The value that stands for the instruction by the first rule that fits, and the rule's name.
 
     What has to be computed for it is appended to `before`.
     """
     for rule in _BY_OPERATION.get(instr.op, ()):
         bindings: Bindings = {}
-        if _match(rule.pattern, instr, instr.width, bindings):
+        if _match(rule.pattern, instr, instr.width, bindings) and _looks_through(rule.pattern, instr, uses):
             constants = _constants(bindings, instr.width)
             if rule.when(constants, instr.width):
                 return _finish(rule.result, instr, bindings, constants, before), rule.name
     return None
+
+
+def _looks_through(pattern: tuple[Op, Pattern, Pattern], instr: Binary, uses: Uses) -> bool:
+    """Whether the inner operations serve this instruction alone, or compute addresses.
+
+    Otherwise one of them may have been compared, and the kernel would not know the new value's bounds from that.
+    """
+    parts = (
+        [(part, arg) for part, arg in zip(pattern[1:], instr.args, strict=True)] if isinstance(pattern, tuple) else []
+    )
+    return all(uses.single(arg) or points(arg) for part, arg in parts if isinstance(part, tuple))
 
 
 def _constants(bindings: Bindings, width: int) -> Constants:
@@ -55,7 +68,7 @@ def _match(pattern: Pattern, value: Value, width: int, bindings: Bindings) -> bo
 def _finish(result: Pattern, instr: Binary, bindings: Bindings, constants: Constants, before: list[Instr]) -> Value:
     """A 32-bit operation zero-extends; so where a rule gives one of its operands, that has to be done still."""
     value = _build(result, instr, bindings, constants, before)
-    if instr.width == 64 or greatest(value) <= M32:
+    if instr.width == 64 or greatest(value, provable=True) <= M32:
         return value
     extended = Extend(args=[value], bits=32, position=instr.position)
     before.append(extended)

@@ -11,10 +11,11 @@ from functools import singledispatch
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import points
 from bpflisp.ir.dataflow import reverse_postorder
-from bpflisp.ir.ssa import Binary, Const, Extend, Function, Instr, Value, const, count_uses
+from bpflisp.ir.ssa import Binary, Const, Extend, Function, Instr, Value, const
 from bpflisp.opt.comparisons import simplify_branch, simplify_compare
 from bpflisp.opt.facts import greatest
 from bpflisp.opt.rewriting import rewrite
+from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import M32, byte_order, compute, signed
 from bpflisp.spec.isa import Op
 
@@ -24,20 +25,20 @@ _RING = frozenset({Op.ADD, Op.SUB, Op.MUL, Op.AND, Op.OR, Op.XOR})
 
 
 class Context:
-    """What a simplification may ask (how often a value is used) and where it puts new instructions."""
+    """What a simplification may ask (who uses a value) and where it puts new instructions."""
 
-    def __init__(self, uses: dict[Value, int]) -> None:
+    def __init__(self, uses: Uses) -> None:
         self.uses = uses
         self.before: list[Instr] = []
 
-    def single(self, value: Value) -> bool:
-        """Whether one instruction alone uses the value."""
-        return self.uses.get(value, 0) == 1
+    def greatest(self, value: Value, result: Value) -> int:
+        """A bound of `value`, by which `result`, another form of it, may be replaced by it."""
+        return greatest(value, provable=self.uses.needs_bounds(result))
 
 
 def simplify(function: Function) -> bool:
     """One walk over the function. Says whether anything changed."""
-    context = Context(count_uses(function.instructions()))
+    context = Context(Uses(function))
     replaced: dict[Value, Value] = {}
     changed = False
     for block in reverse_postorder(function):
@@ -54,7 +55,7 @@ def simplify(function: Function) -> bool:
                 changed = True
         end = block.terminator
         ssa.replace_operands(end, {v: _final(replaced, v) for v in ssa.operands(end) if v in replaced})
-        changed |= simplify_branch(end, context.single, body)
+        changed |= simplify_branch(end, context.uses, body)
         block.body = body
     ssa.replace_values(function, replaced)
     return changed
@@ -91,7 +92,7 @@ def _strip_operands(instr: Instr) -> bool:
             new = [instr.args[0], strip(instr.args[1], size * 8)]
         case ssa.ByteOrder(bits=bits) | Extend(bits=bits):
             new = [strip(instr.args[0], bits)]
-        case Binary(width=32) | ssa.Compare(width=32):
+        case Binary(width=32):
             new = [strip(arg, 32) for arg in instr.args]
         case _:
             return False
@@ -118,7 +119,7 @@ def _(instr: Binary, context: Context) -> Value | None:
             return const(compute(instr.op, instr.width, left.number, right.number))
         if instr.op in COMMUTATIVE:
             instr.args[:] = [right, left]
-    if found := rewrite(instr, context.before):
+    if found := rewrite(instr, context.before, context.uses):
         return found[0]
     return _and_to_extension(instr, context)
 
@@ -129,7 +130,7 @@ def _and_to_extension(instr: Binary, context: Context) -> Value | None:
         return None
     mask = instr.args[1].number & ((1 << instr.width) - 1)
     value = instr.args[0]
-    if mask & (mask + 1) == 0 and greatest(value) <= mask:
+    if mask & (mask + 1) == 0 and context.greatest(value, instr) <= mask:
         return value
     if mask in (0xFF, 0xFFFF, M32):
         extended = Extend(args=[value], bits=mask.bit_length(), position=instr.position)
@@ -145,7 +146,7 @@ def _(instr: Extend, context: Context) -> Value | None:
         number = value.number & ((1 << instr.bits) - 1)
         return const(signed(number, instr.bits) if instr.signed else number)
     limit = (1 << (instr.bits - instr.signed)) - 1
-    if greatest(value) <= limit:
+    if context.greatest(value, instr) <= limit:
         return value
     if isinstance(value, Extend) and value.signed and instr.signed and value.bits <= instr.bits:
         return value
@@ -156,7 +157,7 @@ def _narrowed(instr: Extend, value: Value, context: Context) -> Value | None:
     """The low half of 64-bit arithmetic is 32-bit arithmetic, which zero-extends by itself. Not on addresses: the
     kernel refuses narrow arithmetic on them.
     """
-    fitting = instr.bits == 32 and not instr.signed and isinstance(value, Binary) and context.single(value)
+    fitting = instr.bits == 32 and not instr.signed and isinstance(value, Binary) and context.uses.single(value)
     if not fitting or not isinstance(value, Binary) or value.width != 64 or value.op not in _RING:
         return None
     if any(points(arg) for arg in value.args):
@@ -186,4 +187,4 @@ def _(instr: ssa.ByteOrder, context: Context) -> Value | None:
 
 @_simplified.register
 def _(instr: ssa.Compare, context: Context) -> Value | None:
-    return simplify_compare(instr, context.single, context.before)
+    return simplify_compare(instr, context.uses, context.before)

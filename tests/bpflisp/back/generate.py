@@ -32,6 +32,7 @@ class Generator:
     def function(self) -> Function:
         b = self.builder
         self.packet = b.context_load(b.params[0], 0, 4)
+        self.end = b.context_load(b.params[0], 4, 4)
         if self.checked:
             self.check_packet()
         for name in self.variables:
@@ -49,9 +50,8 @@ class Generator:
     def check_packet(self) -> None:
         """What the kernel wants to see before it lets a program read the packet."""
         b = self.builder
-        end = b.context_load(b.params[0], 4, 4)
         good, short = b.block("good"), b.block("short")
-        b.branch(Op.GT, b.add(self.packet, const(PACKET_SIZE)), end, short, good)
+        b.branch(Op.GT, b.add(self.packet, const(PACKET_SIZE)), self.end, short, good)
         b.seal(good)
         b.seal(short)
         b.start(short)
@@ -74,8 +74,10 @@ class Generator:
             self.store()
         elif choice < 0.70:
             self.call()
-        elif choice < 0.75:
+        elif choice < 0.73:
             self.atomic()
+        elif choice < 0.77:
+            self.indexed()
         elif choice < 0.92 and depth:
             self.branch(depth)
         elif choice < 0.97 and depth:
@@ -170,6 +172,50 @@ class Generator:
         else:
             b.store(found, r.choice((0, 4)), 4, self.value())
             b.write_variable(r.choice(self.variables), b.load(found, 0, r.choice(SIZES)))
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def indexed(self) -> None:
+        """Bytes of a map value and of the packet at places that a mask or a comparison bounds."""
+        b, r = self.builder, self.random
+        index = self.expression(1)
+        if r.random() < 0.5:
+            self.access(b.binary(Op.AND, index, const(3)))
+            return
+        if r.random() < 0.5:
+            index = b.extend(index, r.choice((8, 16, 32)))
+        inside, done = b.block("inside"), b.block("done")
+        b.branch(Op.LE, index, const(3), inside, done)
+        b.seal(inside)
+        b.start(inside)
+        self.access(index)
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def access(self, index: Value) -> None:
+        """The packet's or a map value's byte at `index`, up to 3, plus some."""
+        b, r = self.builder, self.random
+        step, factor = r.choice(((0, 1), (1, 1), (0, 2)))
+        scaled = b.binary(Op.MUL, b.add(index, const(step)), const(factor))
+        if r.random() < 0.5:
+            key = b.slot(4)
+            b.store(key, 0, 4, const(r.randrange(8)))
+            base, size, space = b.call_helper(1, MapRef("m"), key), 1, 0
+        else:
+            base, size, space = self.packet, r.choice(SIZES), r.randrange(8)
+        inside, done = b.block("inside"), b.block("done")
+        if base is self.packet:
+            place = b.add(base, scaled)
+            b.branch(Op.GT, b.add(place, const(16)), self.end, done, inside)
+        else:
+            b.branch(Op.NE, base, const(0), inside, done)
+        b.seal(inside)
+        b.start(inside)
+        if base is not self.packet:
+            place = b.add(base, scaled)
+        b.write_variable(r.choice(self.variables), b.load(place, space, size))
         b.jump(done)
         b.seal(done)
         b.start(done)

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from bpflisp.ir.ssa import Binary, Const, Param, Value, const
+from bpflisp.ir.ssa import Binary, Block, Const, Function, Instr, Param, Return, Value, const
 from bpflisp.opt.rewriting import evaluate, rewrite
 from bpflisp.opt.rules import CONSTANTS, RULES, VARIABLES, Pattern, Rule
+from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import compute, signed
 
 BITS = 4
@@ -51,6 +52,11 @@ def example(pattern: Pattern, width: int, leaves: dict[str, Value]) -> Value:
     return leaves[pattern]
 
 
+def inner(instr: Value) -> list[Instr]:
+    """The instruction after those that it uses."""
+    return [*(each for arg in instr.args for each in inner(arg)), instr] if isinstance(instr, Instr) else []
+
+
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_fires(rule: Rule, width: int) -> None:
@@ -58,7 +64,8 @@ def test_a_rule_fires(rule: Rule, width: int) -> None:
         leaves: dict[str, Value] = {"x": Param("x"), "y": Param("y"), "a": const(a), "b": const(b)}
         instr = example(rule.pattern, width, leaves)
         assert isinstance(instr, Binary)
-        found = rewrite(instr, [])
+        function = Function("f", blocks=[Block(body=list(inner(instr)), end=Return(args=[instr]))])
+        found = rewrite(instr, [], Uses(function))
         if found and found[1] == rule.name:
             return
     pytest.fail(f"{rule.name} was never used")

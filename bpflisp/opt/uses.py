@@ -1,0 +1,60 @@
+"""Who uses a value, and for what: how a simplification knows that it takes nothing from the kernel's verifier.
+
+The verifier bounds a value by the comparisons that the program makes of it. To compare another value instead, or to
+compute one anew from what was not compared, can make an access unprovable that the program had made provable.
+"""
+
+from __future__ import annotations
+
+from bpflisp.ir import ssa
+from bpflisp.ir.ssa import Call, Function, Leaf, Value, operands
+
+_ACCESSES = (ssa.Load, ssa.Store, ssa.Atomic, ssa.Zero)
+_COMPUTED = (ssa.Binary, ssa.Extend, ssa.ByteOrder)
+
+
+class Uses:
+    """The uses of a function's values, as they were when this was made."""
+
+    def __init__(self, function: Function) -> None:
+        self._count: dict[Value, int] = {}
+        self._tests: dict[Value, int] = {}
+        self._bounded: set[Value] = set()
+        todo: list[Value] = []
+        for instr in function.instructions():
+            for value in operands(instr):
+                if not isinstance(value, Leaf):
+                    self._count[value] = self._count.get(value, 0) + 1
+            if isinstance(instr, ssa.Compare | ssa.Branch):
+                for value in instr.args:
+                    self._tests[value] = self._tests.get(value, 0) + 1
+            if isinstance(instr, _ACCESSES):
+                todo.append(instr.args[0])
+            elif isinstance(instr, Call):
+                todo += instr.args
+            elif isinstance(instr, ssa.Terminator):
+                todo += [value for edge in instr.edges() for value in edge.args]
+        self._follow(todo)
+
+    def _follow(self, todo: list[Value]) -> None:
+        while todo:
+            value = todo.pop()
+            if value not in self._bounded:
+                self._bounded.add(value)
+                if isinstance(value, _COMPUTED):
+                    todo += value.args
+
+    def single(self, value: Value) -> bool:
+        """Whether there is one use alone."""
+        return self._count.get(value, 0) == 1
+
+    def only_tested(self, value: Value) -> bool:
+        """Whether comparisons and branches are all that use it, so that its bounds serve nothing."""
+        return self._count.get(value, 0) == self._tests.get(value, 0)
+
+    def needs_bounds(self, value: Value) -> bool:
+        """Whether it may become part of an address or an argument, where the verifier asks for its bounds.
+
+        Of a value that is newer than this object, the answer is yes.
+        """
+        return value in self._bounded or value not in self._count
