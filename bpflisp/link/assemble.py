@@ -51,6 +51,14 @@ class _Linker:
         self.placed: dict[str, Placed] = {}
         self.symbols: dict[str, int] = {}
         self.section_symbols: dict[int, int] = {}
+        self.known = {
+            RelocKind.MAP: {definition.name for definition in source.maps},
+            RelocKind.DATA: {variable.name for variable in source.globals},
+            RelocKind.KFUNC: set(source.externs),
+            RelocKind.CALL: set(self.functions),
+            RelocKind.FUNC: set(self.functions),
+        }
+        self.has_lines = any(function.lines for function in source.functions)
         self._check_names()
 
     def run(self) -> bytes:
@@ -188,12 +196,7 @@ class _Linker:
         where = f"slot {relocation.slot} of {function.name!r}"
         if insn.row.kind is not _RELOCATED_KIND[kind]:
             raise LinkError(f"a {kind.value} relocation at {where}, which is a {insn.row.kind.value}")
-        known = {
-            RelocKind.MAP: {definition.name for definition in self.source.maps},
-            RelocKind.DATA: {variable.name for variable in self.source.globals},
-            RelocKind.KFUNC: set(self.source.externs),
-        }.get(kind, set(self.functions))
-        if symbol not in known:
+        if symbol not in self.known[kind]:
             raise LinkError(f"{where} needs the {kind.value} {symbol!r}, which is not there")
         if kind in (RelocKind.MAP, RelocKind.DATA):
             return replace(insn, src=0, imm=relocation.addend, imm_high=0)
@@ -277,7 +280,7 @@ class _Linker:
                         min(line.column, _LAST_COLUMN),
                     )
                 )
-            if last < 0 and any(other.lines for other in self.source.functions):
+            if last < 0 and self.has_lines:
                 raise LinkError(f"{function.name!r} has no source line, and others have: the kernel takes all or none")
         return records
 

@@ -176,6 +176,7 @@ class Btf:
         self._type_words = _words(types)
         self._offsets = self._walk(self._type_words)
         self._types: dict[int, BtfType] = {}
+        self._members: dict[int, tuple[BtfMember, ...]] = {}
         self._names: dict[bytes, list[int]] | None = None
         self._by_kind: dict[BtfKind, list[int]] | None = None
         self._tags: dict[int, list[int]] | None = None
@@ -308,6 +309,12 @@ class Btf:
 
     def members(self, type_id: int) -> tuple[BtfMember, ...]:
         """The members of a struct or union, in order."""
+        found = self._members.get(type_id)
+        if found is None:
+            found = self._members[type_id] = self._read_members(type_id)
+        return found
+
+    def _read_members(self, type_id: int) -> tuple[BtfMember, ...]:
         bitfields = self.type(type_id).flag
         offset_mask = 0xFFFFFF if bitfields else 0xFFFFFFFF
         return tuple(

@@ -60,15 +60,20 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct of `size` bytes; of kind union with `union`."""
+    """A struct of `size` bytes; of kind union with `union`. Its hash is kept: types that share parts stay cheap."""
 
     name: str
     size: int
     members: Sequence[Member]
     union: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(self.members))
+        object.__setattr__(self, "_hash", hash((self.name, self.size, self.members, self.union)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

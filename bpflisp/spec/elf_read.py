@@ -173,12 +173,26 @@ class ElfImage:
             return self.sections[section].name
         return _string(names, at)
 
+    @cached_property
+    def _relocation_tables(self) -> Mapping[int, Sequence[ElfSection]]:
+        tables: dict[int, list[ElfSection]] = {}
+        for section in self.sections:
+            if section.type == elf.SHT_REL:
+                tables.setdefault(section.info, []).append(section)
+        return tables
+
+    @cached_property
+    def symbols_by_section(self) -> Mapping[int, Sequence[ElfSymbol]]:
+        """Section index -> the symbols in it, in the order of the table."""
+        found: dict[int, list[ElfSymbol]] = {}
+        for symbol in self.symbols:
+            found.setdefault(symbol.section, []).append(symbol)
+        return found
+
     def relocations(self, section: ElfSection) -> Sequence[ElfRelocation]:
         """The relocations of a section's bytes, in the order of the file."""
         rows: list[ElfRelocation] = []
-        for table in self.sections:
-            if table.type != elf.SHT_REL or table.info != section.index:
-                continue
+        for table in self._relocation_tables.get(section.index, ()):
             if len(table.data) % elf.RELOCATION.size:
                 raise ElfError(f"section {table.name!r}: {len(table.data)} bytes are not whole relocations")
             for offset, info in elf.RELOCATION.iter_unpack(table.data):

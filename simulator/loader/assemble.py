@@ -7,8 +7,10 @@ libbpf's order, and with it the kernel gets the same bytes from us.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TypeVar
 
 from bpflisp.spec.btf import LINKAGE_GLOBAL, Btf, BtfError, BtfKind
@@ -38,6 +40,7 @@ MOST_SLOTS = 1_000_000
 """Slots that the kernel takes in one program."""
 
 _R = TypeVar("_R", FuncRecord, LineRecord)
+_offset = attrgetter("offset")
 _CALL = JMP | CALL_CODE
 _INSN = struct.Struct("<BBhi")
 _EXCEPTION_CALLBACK = "exception_callback:"
@@ -60,6 +63,8 @@ class Assembler:
     def __init__(self, file: ObjectFile, btf: Btf | None, maps: MapTable, externs: Externs) -> None:
         self.file, self.btf, self.maps, self.externs = file, btf, maps, externs
         self._strings: dict[int, str] = {}
+        self._funcs: dict[str, list[FuncRecord]] = {}
+        self._lines: dict[str, list[LineRecord]] = {}
         self._callbacks = self._exception_callbacks()
         self._budget = 4 * MOST_SLOTS
 
@@ -153,14 +158,14 @@ class Assembler:
         text = self.file.image.section(TEXT)
         if self.btf is None or text is None:
             return found
+        by_name = {function.name: function for function in self.file.functions.get(text.index, ())}
         for tag in self.btf.of_kind(BtfKind.DECL_TAG):
             declared = self.btf.type(tag)
             if declared.name.startswith(_EXCEPTION_CALLBACK):
                 owner = self.btf.type(declared.target)
-                name = declared.name.removeprefix(_EXCEPTION_CALLBACK)
-                for function in self.file.functions.get(text.index, ()):
-                    if function.name == name and owner.kind is BtfKind.FUNC and owner.vlen == LINKAGE_GLOBAL:
-                        found[owner.name] = function
+                function = by_name.get(declared.name.removeprefix(_EXCEPTION_CALLBACK))
+                if function and owner.kind is BtfKind.FUNC and owner.vlen == LINKAGE_GLOBAL:
+                    found[owner.name] = function
         return found
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -240,9 +245,8 @@ class Assembler:
 
     def _add_info(self, made: Assembly, function: Function, start: int) -> None:
         """The function's records, moved to where it is; where the program has none, its subprograms' are left out."""
-        section = function.section.name
-        funcs = self._within(self.file.ext.funcs.get(section, ()), function)
-        lines = self._within(self.file.ext.lines.get(section, ()), function)
+        funcs = self._within(self._funcs, self.file.ext.funcs, function)
+        lines = self._within(self._lines, self.file.ext.lines, function)
         moved = start - function.offset // SLOT_SIZE
         if start == 0 or made.func_info:
             made.func_info += [FuncInfo(record.offset // SLOT_SIZE + moved, record.type) for record in funcs]
@@ -255,9 +259,16 @@ class Assembler:
                 for record in lines
             ]  # fmt: skip
 
-    def _within(self, records: Sequence[_R], function: Function) -> Sequence[_R]:
-        end = function.offset + len(function.code)
-        return [record for record in records if function.offset <= record.offset < end]
+    def _within(
+        self, known: dict[str, list[_R]], records: Mapping[str, Sequence[_R]], function: Function
+    ) -> Sequence[_R]:
+        """The records of a function's own instructions; `known` keeps those of its section in order."""
+        section = function.section.name
+        if section not in known:
+            known[section] = sorted(records.get(section, ()), key=_offset)
+        of_section = known[section]
+        first = bisect_left(of_section, function.offset, key=_offset)
+        return of_section[first : bisect_left(of_section, function.offset + len(function.code), key=_offset)]
 
     def _string(self, offset: int) -> str:
         if offset not in self._strings:

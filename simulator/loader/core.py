@@ -20,6 +20,7 @@ from simulator.loader.core_match import (
     CoreError,
     Match,
     Spec,
+    Work,
     candidates,
     local_enumerator,
     local_field,
@@ -90,9 +91,17 @@ class CoreResolver:
     def __init__(self, local: Btf, target: Btf | None) -> None:
         self.local = local
         self.target = target
+        self.work = Work()
+        self._known: dict[tuple[int, int, str], Resolution] = {}
 
     def resolve(self, kind_number: int, root: int, access: str) -> Resolution:
         """What a record stands for. Raises CoreError, and BtfError for types that cannot be."""
+        key = (kind_number, root, access)
+        if key not in self._known:
+            self._known[key] = self._resolve(kind_number, root, access)
+        return self._known[key]
+
+    def _resolve(self, kind_number: int, root: int, access: str) -> Resolution:
         try:
             kind = CoreKind(kind_number)
         except ValueError:
@@ -136,15 +145,16 @@ class CoreResolver:
             return
         target = self.target
         for candidate in candidates(self.local, local.root, target):
+            self.work.spend()
             found: Spec | None = None
             if kind in _FIELD_KINDS:
-                found = match_field(local, target, candidate)
+                found = match_field(local, target, candidate, self.work)
             elif kind in _ENUMERATOR_KINDS:
                 found = match_enumerator(local, target, candidate)
             elif kind is CoreKind.TYPE_MATCHES:
-                if Match(self.local, target).types(local.root, candidate):
+                if Match(self.local, target, self.work).types(local.root, candidate):
                     found = Spec(target, candidate)
-            elif types_compatible(self.local, local.root, target, candidate):
+            elif types_compatible(self.local, local.root, target, candidate, self.work):
                 found = Spec(target, candidate)
             if found is not None:
                 yield found

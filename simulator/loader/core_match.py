@@ -16,7 +16,7 @@ from simulator.loader.externs import essential_name
 
 LONGEST_ACCESS = 64
 _DEEPEST = 32
-_MOST_WORK = 200_000
+_MOST_WORK = 100_000
 
 
 class CoreError(ValueError):
@@ -24,7 +24,7 @@ class CoreError(ValueError):
 
 
 class Work:
-    """How many more comparisons one question may take: types can be built so that it would be exponentially many."""
+    """How many more comparisons an object may take: types can be built to need exponentially many."""
 
     def __init__(self) -> None:
         self.left = _MOST_WORK
@@ -136,19 +136,18 @@ def same_kind(one: BtfKind, other: BtfKind) -> bool:
 # -- matching ----------------------------------------------------------------------------------------------------------
 
 
-def match_field(local: Spec, target: Btf, root: int) -> Spec | None:
+def match_field(local: Spec, target: Btf, root: int, work: Work) -> Spec | None:
     """The same access in a target type; None where it does not have it."""
-    return _FieldMatch(local, target, root).run()
+    return _FieldMatch(local, target, root, work).run()
 
 
 class _FieldMatch:
     """A walk through the target along the local steps."""
 
-    def __init__(self, local: Spec, target: Btf, root: int) -> None:
-        self.local, self.target, self.root = local, target, root
+    def __init__(self, local: Spec, target: Btf, root: int, work: Work) -> None:
+        self.local, self.target, self.root, self.work = local, target, root, work
         self.steps: list[Accessor] = []
         self.bit_offset = 0
-        self.work = Work()
 
     def run(self) -> Spec | None:
         type_id = self.root
@@ -240,11 +239,11 @@ def fields_compatible(local: Btf, local_id: int, target: Btf, target_id: int) ->
 # -- whole types -------------------------------------------------------------------------------------------------------
 
 
-def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int) -> bool:
+def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int, work: Work) -> bool:
     """Whether a type exists as another: kinds agree, through pointers, arrays and what functions take and return."""
     if not same_kind(local.type(local_id).kind, target.type(target_id).kind):
         return False
-    return _compatible(local, local_id, target, target_id, Work(), _DEEPEST)
+    return _compatible(local, local_id, target, target_id, work, _DEEPEST)
 
 
 def _compatible(local: Btf, local_id: int, target: Btf, target_id: int, work: Work, level: int) -> bool:
@@ -282,8 +281,8 @@ class Match:
     Behind a pointer only names and kinds of structs count.
     """
 
-    def __init__(self, local: Btf, target: Btf) -> None:
-        self.local, self.target, self.work = local, target, Work()
+    def __init__(self, local: Btf, target: Btf, work: Work) -> None:
+        self.local, self.target, self.work = local, target, work
 
     def types(self, local_id: int, target_id: int, behind_pointer: bool = False, level: int = _DEEPEST) -> bool:
         """Whether the types with these ids match. Raises CoreError where they are nested too deep."""

@@ -40,6 +40,7 @@ WITHOUT_BTF = frozenset(
 )  # fmt: skip
 
 _ATTRIBUTES = frozenset({"type", "max_entries", "map_flags", "numa_node", "key_size", "value_size", "map_extra"})
+_MOST_ATTRIBUTES = 64
 _STRUCT_OPS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 
@@ -89,10 +90,8 @@ def _legacy(file: ObjectFile, table: MapTable) -> None:
     for section in file.image.sections:
         if section.type != elf.SHT_PROGBITS or not (section.name == "maps" or section.name.startswith("maps/")):
             continue
-        symbols = sorted(
-            (symbol for symbol in file.symbols if symbol.section == section.index and symbol.type != elf.STT_SECTION),
-            key=lambda symbol: symbol.value,
-        )
+        found = file.image.symbols_by_section.get(section.index, ())
+        symbols = sorted((symbol for symbol in found if symbol.type != elf.STT_SECTION), key=lambda each: each.value)
         for symbol in symbols:
             if symbol.value + _LEGACY.size > len(section.data):
                 raise file.error(f"map {symbol.name!r} ends after its section", section.name, symbol.value)
@@ -127,7 +126,7 @@ def _declared(file: ObjectFile, btf: Btf, table: MapTable) -> None:
     datasec = btf.find(".maps", BtfKind.DATASEC)
     if section is None or datasec is None:
         return
-    variables = btf.variables(datasec)
+    variables = _apart(file, btf, datasec)
     for variable in variables:
         definition = _declared_map(file, btf, section, variable)
         table.declared[section.index, variable.offset] = table.add(definition)
@@ -147,6 +146,17 @@ def _declared_map(file: ObjectFile, btf: Btf, section: ElfSection, variable: Btf
     return _Declaration(file, btf, declared.name).read(declared.target)
 
 
+def _apart(file: ObjectFile, btf: Btf, datasec: int) -> Sequence[BtfVariable]:
+    """The variables of a data section, which do not overlap."""
+    variables = btf.variables(datasec)
+    end = 0
+    for variable in variables:
+        if variable.offset < end or not variable.size:
+            raise file.error("variables overlap, or have no size", btf.type(datasec).name, variable.offset)
+        end = variable.offset + variable.size
+    return variables
+
+
 class _Declaration:
     """The struct that declares one map, read member by member."""
 
@@ -161,6 +171,8 @@ class _Declaration:
         struct_id = btf.resolve(struct_id)
         if btf.type(struct_id).kind is not BtfKind.STRUCT:
             raise self.error(f"is a {btf.type(struct_id).kind.name}, not a struct")
+        if btf.type(struct_id).vlen > _MOST_ATTRIBUTES:
+            raise self.error(f"has {btf.type(struct_id).vlen} attributes")
         members = btf.members(struct_id)
         for at, member in enumerate(members):
             if member.name in ("key", "value"):
@@ -349,7 +361,7 @@ def _struct_ops(file: ObjectFile, btf: Btf, table: MapTable) -> None:
             continue
         flags = map_types.F_LINK if name.endswith(".link") else 0
         programs = dict(_struct_ops_programs(file, section))
-        for variable in btf.variables(datasec):
+        for variable in _apart(file, btf, datasec):
             declared = btf.type(variable.type)
             struct_id = btf.resolve(declared.target)
             size = btf.size_of(struct_id)
