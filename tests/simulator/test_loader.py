@@ -349,3 +349,26 @@ def test_the_section_name_serves_as_key() -> None:
     assert loaded["xdp"] is loaded["loops"]
     with pytest.raises(KeyError, match="several programs"):
         loaded["tc"]
+
+
+# -- Lisp --------------------------------------------------------------------------------------------------------------
+
+LISP = "(defprog pass (:type :xdp) XDP_PASS)\n"
+
+
+def test_a_lisp_source_is_compiled_on_the_way(tmp_path: Path) -> None:
+    source = tmp_path / "pass.lisp"
+    source.write_text(LISP)
+    program = load(source)["pass"]
+    assert program.type == "xdp"
+    assert program.line_info[0].file.endswith("pass.lisp")
+    assert program.line_info[0].text in LISP
+
+
+def test_an_error_in_a_lisp_source_is_the_compilers(tmp_path: Path) -> None:
+    from bpflisp import CompileError
+
+    source = tmp_path / "wrong.lisp"
+    source.write_text("(defprog p (:type :xdp) (no-such-thing))")
+    with pytest.raises(CompileError, match="no-such-thing"):
+        load(source)
