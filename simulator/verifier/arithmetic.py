@@ -370,7 +370,8 @@ def _pointer(m: Machine, insn: Insn, ptr: Reg, other: Reg, from_dst: bool) -> No
     else:
         m.fail(f"R{dst} pointer arithmetic with {_OPERATORS[op]} operator prohibited")
     _check_sane(m, result.num, result.off, ptr.type)
-    regs[dst] = result
+    # a pointer added to a number does not carry the pointer's reference: the kernel leaves the number's, which is none
+    regs[dst] = result if from_dst or not result.ref else result.but(ref=0)
 
 
 def _fits_s32(number: int) -> bool:

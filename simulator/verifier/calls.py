@@ -75,9 +75,11 @@ def _call_global(m: Machine, idx: int, number: int) -> int:
     if holds.locks:
         m.fail("global function calls are not allowed while holding a lock,", "use static function instead")
     if subprog.might_sleep and (holds.rcu or holds.preempt or holds.irq_id or not m.state.sleepable):
-        where = "non-preemptible region" if holds.preempt else "RCU read-side critical section"
-        where = "a non-sleepable BPF program context" if not (holds.preempt or holds.rcu) else where
-        m.fail(f"sleepable global function {subprog.name}() called in {where}")
+        m.fail(
+            "global functions that may sleep are not allowed in non-sleepable context,",
+            "i.e., in a RCU/IRQ/preempt-disabled section, or in",
+            "a non-sleepable BPF program context",
+        )
     if not fits:
         m.fail(f"Caller passes invalid args into func#{number} ('{subprog.name}')")
     m.log_line(f"Func#{number} ('{subprog.name}') is global and assumed valid.")

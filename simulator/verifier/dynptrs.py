@@ -66,6 +66,7 @@ def check(m: Machine, register: int, reg: Reg, kind: str, readonly: bool) -> Reg
     if reg.type == r.PTR_STACK:
         spi = slot_of(m, reg)
         assert spi is not None  # it was found above
+        m.scratched_slots |= 1 << spi | 1 << (spi - 1)
         m.liveness.read(reg.data, m.idx, 1 << spi | 1 << (spi - 1))
     return found
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
 
 _SCALARS: Final = frozenset({BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64})
+_COMPOSITE: Final = frozenset({BtfKind.STRUCT, BtfKind.UNION})
 _TRUST: Final = r.MEM_ALLOC | r.TRUSTED | r.NON_OWN_REF
 _FLAGS: Final = ~r.BASE_MASK
 
@@ -250,7 +251,7 @@ def _kind(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg, ta
         return "map"
     base = reg.type & r.BASE_MASK
     if base == r.PTR_BTF_ID or base in SOCKET_STRUCTS:
-        if head is None or head.kind not in (BtfKind.STRUCT, BtfKind.UNION):
+        if head is None or head.kind not in _COMPOSITE:
             shown = "UNKNOWN" if head is None else head.kind.name
             m.fail(f"kernel function {made.name} args#{index} pointer type {shown} {name} is not supported")
         return "object"
@@ -278,11 +279,11 @@ def _memory_kind(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int,
 def _only_numbers(btf: Btf, type_id: int, depth: int) -> bool:
     """Whether a structure holds numbers alone, four levels deep."""
     head = btf.type(type_id)
-    if head.kind is not BtfKind.STRUCT or depth > 3:
+    if head.kind not in _COMPOSITE or depth > 3:
         return False
     for member in btf.members(type_id):
         inner, inner_head = structs.resolve(btf, member.type)
-        if inner_head is not None and inner_head.kind is BtfKind.STRUCT:
+        if inner_head is not None and inner_head.kind in _COMPOSITE:
             if not _only_numbers(btf, inner, depth + 1):
                 return False
             continue
@@ -496,7 +497,7 @@ def _readonly_cast(m: Machine, made: KfuncCall) -> Reg:
     if wanted >= len(made.btf):
         m.fail(f"Unknown type ID {wanted} passed to kfunc bpf_rdonly_cast")
     head = made.btf.type(wanted) if wanted else None
-    if head is not None and head.kind is BtfKind.STRUCT:
+    if head is not None and head.kind in _COMPOSITE:
         return Reg(r.PTR_BTF_ID | r.UNTRUSTED, 0, ZERO, data=(made.btf, wanted))
     if head is None:
         return Reg(r.PTR_MEM | r.MEM_RDONLY | r.UNTRUSTED, 0, ZERO, data=(0, 0))
@@ -523,7 +524,7 @@ def _kernel_context(m: Machine, made: KfuncCall) -> Reg:
 def _pointer_result(m: Machine, made: KfuncCall, target: int, pointee: BtfType | None) -> Reg:
     if pointee is None:
         return UNKNOWN_REG
-    if pointee.kind is not BtfKind.STRUCT:
+    if pointee.kind not in _COMPOSITE:
         size = made.size
         readonly = made.readonly
         if not size:

@@ -154,6 +154,8 @@ class Log:
                 parts = [f"id={reg.id}"] if reg.id else []
                 if reg.ref:
                     parts.append(f"ref_id={reg.ref}")
+                if reg.data[1]:
+                    parts.append("dynptr_id=1")  # the kernel prints the flag of the first slot under this name
                 self.write(f" fp{at - 8}=dynptr_{reg.data[0]}({','.join(parts)})")
             elif types[7] == ITER_BYTE:
                 reg = slot.reg
