@@ -61,7 +61,6 @@ class BpfWorld:
     def _caller(self, program: Program) -> Callable[..., Result]:
         def run(packet: Any = None, **options: Any) -> Result:
             """Runs the program in this world; see `simulator.Program.__call__`."""
-            __tracebackhide__ = True
             options.setdefault("verify", self._verify)
             return program(packet, world=self.world, **options)
 

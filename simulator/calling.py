@@ -84,7 +84,6 @@ def call(
     fuel: int = DEFAULT_FUEL,
 ) -> Result:
     """Verifies a program, once for each kernel, and runs it on one input. See `simulator.program.Program.__call__`."""
-    __tracebackhide__ = True
     settings = settings_now()
     if settings.verify if verify is None else verify:
         for version in (kernel,) if kernel else settings.kernels:
@@ -115,7 +114,6 @@ def verdict_on(program: Program, kernel: str, kernel_btf: Any = None) -> Verdict
 
 def require_accepted(program: Program, kernel: str, kernel_btf: Any = None) -> None:
     """Raises RefusedError where that kernel's verifier refuses the program."""
-    __tracebackhide__ = True
     verdict = verdict_on(program, kernel, kernel_btf)
     if not verdict.accepted:
         raise RefusedError(program, verdict)
@@ -142,7 +140,6 @@ def fill(world: World, maps: Mapping[str, Any]) -> None:
 
 
 def _result(program: Program, outcome: Outcome, engine: str) -> Result:
-    __tracebackhide__ = True
     if outcome.fault is not None:
         raise FaultError(program, outcome, engine)
     return Result(program, outcome, engine)
@@ -152,7 +149,6 @@ def _on_all(
     program: Program, packet: Any, world: World, engines: tuple[str, ...], context: Mapping[str, Any], fuel: int
 ) -> Result:
     """Runs the input on every engine that can, from equal worlds; the given world goes on as the first one left it."""
-    __tracebackhide__ = True
     first: tuple[str, Outcome, World] | None = None
     reasons = []
     before = world.copy()
@@ -177,7 +173,6 @@ def _on_all(
 
 def _run(program: Program, packet: Any, world: World, engine: str, context: Mapping[str, Any], fuel: int) -> Outcome:
     """Runs on one engine. Raises EngineUnavailable also for one that this version does not have."""
-    __tracebackhide__ = True
     try:
         engine_named(engine)
     except ValueError:

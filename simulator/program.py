@@ -136,7 +136,6 @@ class Program:
         Raises RefusedError where the program is refused, FaultError for what a verified program does not do,
         EnginesDifferError, and what `run` raises.
         """
-        __tracebackhide__ = True
         from simulator.calling import call
 
         return call(self, packet, maps=maps, world=world, verify=verify, **options)

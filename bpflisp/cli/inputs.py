@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -90,11 +91,14 @@ def _of_file(path: str) -> list[bytes]:
     from scapy.utils import RawPcapReader
 
     try:
-        with RawPcapReader(path) as reader:
-            return [bytes(packet) for packet, _ in reader]
-    except FileNotFoundError as problem:
+        file = open(path, "rb")  # noqa: SIM115  closed below, where another error is told
+    except OSError as problem:
         raise unreadable(problem, path) from None
-    except (Scapy_Exception, EOFError, OSError, ValueError) as problem:
+    try:
+        # Given a path, scapy leaves the file open where it is no pcap.
+        with file:
+            return [bytes(packet) for packet, _ in RawPcapReader(file)]
+    except (Scapy_Exception, EOFError, OSError, ValueError, struct.error) as problem:
         fail("pcap", "this is no pcap or pcapng file", where=path, because=str(problem) or type(problem).__name__)
 
 

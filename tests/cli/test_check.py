@@ -1,0 +1,92 @@
+"""`bpflisp check`: verdicts, forms of output, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.calling import PORT_BLOCKER, REFUSED_LISP, SYN_LIMITER, call
+
+KEYS = {
+    "file", "program", "section", "type", "kernel", "accepted", "code", "message", "insn", "line", "insns_processed",
+}  # fmt: skip
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> str:
+    path = tmp_path / "bad.lisp"
+    path.write_text(REFUSED_LISP)
+    return str(path)
+
+
+def test_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    called = call(capsys, "check", PORT_BLOCKER)
+    assert called.code == 0
+    assert called.out.startswith(f"{PORT_BLOCKER}: port_blocker: accepted by 6.18.44, ")
+    assert called.err == ""
+
+
+def test_refused(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    called = call(capsys, "check", PORT_BLOCKER, refused)
+    assert called.code == 1
+    assert f"{refused}:2: refused[packet-bounds]: bad: R" in called.out
+    assert "offset is outside of the packet" in called.out
+
+
+def test_json_of_several_files_and_kernels(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    called = call(capsys, "check", SYN_LIMITER, refused, "--kernel", "6.1", "--kernel", "6.18", "--format", "json")
+    rows = json.loads(called.out)
+    assert called.code == 1
+    assert all(set(row) == KEYS for row in rows)
+    assert [(row["program"], row["kernel"], row["accepted"]) for row in rows] == [
+        ("syn_limiter", "6.1", True),
+        ("syn_limiter", "6.18", True),
+        ("bad", "6.1", False),
+        ("bad", "6.18", False),
+    ]
+    bad = rows[-1]
+    assert (bad["section"], bad["type"], bad["code"], bad["line"]) == ("xdp", "xdp", "packet-bounds", 2)
+    assert isinstance(bad["insn"], int)
+    assert rows[0]["code"] is rows[0]["message"] is rows[0]["insn"] is rows[0]["line"] is None
+    assert rows[0]["insns_processed"] > 0
+
+
+def test_sarif(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    (run,) = json.loads(call(capsys, "check", PORT_BLOCKER, refused, "--format", "sarif").out)["runs"]
+    (result,) = run["results"]
+    assert run["tool"]["driver"]["rules"] == [{"id": "packet-bounds", "name": "packet-bounds"}]
+    assert result["ruleId"] == "packet-bounds"
+    place = result["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": refused}, "region": {"startLine": 2}}
+
+
+def test_github(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    called = call(capsys, "check", PORT_BLOCKER, refused, "--format", "github")
+    (line,) = called.out.splitlines()
+    assert line.startswith(f"::error file={refused},line=2,title=refused[packet-bounds]::bad on 6.18: ")
+
+
+def test_github_says_nothing_of_what_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "check", PORT_BLOCKER, "--format", "github").out == ""
+
+
+def test_junit(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    suite = ElementTree.fromstring(call(capsys, "check", PORT_BLOCKER, refused, "--format", "junit").out)[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    failure = suite[1].find("failure")
+    assert failure is not None
+    assert failure.get("type") == "packet-bounds"
+
+
+def test_a_pipe_gets_no_colours(capsys: pytest.CaptureFixture[str], refused: str) -> None:
+    assert "\x1b" not in call(capsys, "check", PORT_BLOCKER, refused).out
+
+
+def test_the_others_are_checked_where_one_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    called = call(capsys, "check", "/nonexistent.o", PORT_BLOCKER)
+    assert called.code == 2
+    assert "port_blocker: accepted" in called.out
+    assert called.err == "/nonexistent.o: error[file]: No such file or directory\n"

@@ -1,0 +1,128 @@
+"""Calls of programs: verified once, in a fresh world, on the engines that are in force."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_plugin import Drop, Pass
+from simulator import (
+    EnginesDifferError,
+    EngineUnavailable,
+    FaultError,
+    InputRefused,
+    Outcome,
+    RefusedError,
+    Settings,
+    Verdict,
+    World,
+    load,
+    using,
+)
+from simulator import calling as calls
+from tests.plugin.objects import BAD_CONTEXT, NO_MEMORY, PORT_BLOCKER, PRANDOM, RETURNS_2, ROOT, xdp
+
+PACKET = bytes(14)
+TELNET = bytes.fromhex(
+    "02000000000202000000000108004500002800010000400666cd0a0000010a000002001400170000000000000000500220007bb50000"
+)
+
+
+def test_a_refused_program_is_not_run() -> None:
+    program = xdp(BAD_CONTEXT)
+    with pytest.raises(RefusedError, match=r"refused\[context-access\]: p: invalid bpf_context access off=0 size=1"):
+        program(PACKET)
+    assert program(PACKET, verify=False).outcome.fault is None
+
+
+def test_each_kernel_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def verify(self: object, kernel: str, kernel_btf: object = None) -> Verdict:
+        asked.append(kernel)
+        return Verdict(True, kernel)
+
+    monkeypatch.setattr("simulator.program.Program.verify", verify)
+    program = xdp(RETURNS_2)
+    with using(Settings(kernels=("6.1", "6.18"))):
+        program(PACKET)
+        program(PACKET)
+    program(PACKET, kernel="5.10")
+    assert asked == ["6.1", "6.18", "5.10"]
+
+
+def test_maps_are_fresh_in_each_call() -> None:
+    fw = load(PORT_BLOCKER)["port_blocker"]
+    assert fw(TELNET) == Pass
+    assert fw(TELNET, maps={"blocked": {23: 0}}) == Drop
+    assert fw(TELNET) == Pass
+
+
+def test_a_world_that_is_given_goes_on() -> None:
+    fw = load(PORT_BLOCKER)["port_blocker"]
+    world = World()
+    world.bind(fw)
+    world.maps.blocked[23] = 0
+    fw(TELNET, world=world)
+    fw(TELNET, world=world)
+    assert world.maps.blocked[23] == 2
+
+
+def test_a_tail_call_finds_the_other_programs_of_the_object() -> None:
+    obj = load(ROOT / "fixtures" / "twins" / "dispatch.o")
+    assert obj["main_prog"].siblings is obj.programs
+    assert obj["main_prog"](PACKET) == Pass
+    assert obj["main_prog"](PACKET, maps={"dispatch": {0: "handler_b"}}) == Drop
+
+
+def test_a_fault_is_raised() -> None:
+    with pytest.raises(
+        FaultError, match=r"error\[fault-memory\]: p: .*\n  \| insn 1: \(79\) r0 = \*\(u64 \*\)\(r1 \+0\)"
+    ):
+        xdp(NO_MEMORY)(PACKET, verify=False)
+
+
+def test_what_the_kernel_refuses_as_input_is_refused() -> None:
+    with pytest.raises(InputRefused, match="14 bytes"):
+        xdp(RETURNS_2)(bytes(13))
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(ValueError, match="no engine 'gpu'"):
+        xdp(RETURNS_2)(PACKET, engine="gpu")
+
+
+def test_all_engines_run_and_those_that_cannot_are_told() -> None:
+    told: dict[str, str] = {}
+    with using(Settings(engines=calls.ALL, left_out=told.__setitem__)):
+        assert xdp(RETURNS_2)(PACKET) == Pass
+        assert not {"python", "reference"} & set(told)
+        xdp(PRANDOM)(PACKET, verify=False)
+    assert told["kernel"] == "bpf_get_prandom_u32 gives what this host has, not what the world has"
+
+
+def test_engines_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(program: object, packet: object, world: World, engine: str, **options: object) -> Outcome:
+        if engine == "reference":
+            world.maps.blocked[1] = 2
+        return Outcome(1 if engine == "python" else 2, b"ab")
+
+    monkeypatch.setattr(calls, "run", run)
+    fw = load(PORT_BLOCKER)["port_blocker"]
+    with pytest.raises(EnginesDifferError) as error, using(Settings(engines=("python", "reference"))):
+        fw(PACKET)
+    assert str(error.value).splitlines() == [
+        "engines python and reference differ",
+        "  return value: 1 on python, 2 on reference",
+        "  map blocked: {} on python, {'01000000': '0200000000000000'} on reference",
+    ]
+
+
+def test_no_engine_at_all() -> None:
+    with using(Settings(engines=("kernel",))), pytest.raises(EngineUnavailable):
+        load(PORT_BLOCKER)["port_blocker"](PACKET, world=_mocked())
+
+
+def _mocked() -> World:
+    world = World()
+    world.helpers.bpf_get_prandom_u32.returns(4)
+    return world
