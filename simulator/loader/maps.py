@@ -318,6 +318,7 @@ def _is_shared(btf: Btf, datasec: int) -> bool:
 
 
 def _data_sections(file: ObjectFile, btf: Btf | None, table: MapTable) -> None:
+    taken = {definition.name for definition in table.maps}
     for section in file.image.sections:
         kind = _data_kind(section)
         if not kind or not section.size:
@@ -329,6 +330,10 @@ def _data_sections(file: ObjectFile, btf: Btf | None, table: MapTable) -> None:
             definition = data_map(file, btf, section.name, init, kind == ".rodata")
         except BtfError as error:
             raise file.error(str(error), section.name) from None
+        if definition.name in taken:
+            # The kernel lets two maps have one name, and cutting names off brings it about; a world does not.
+            definition = replace(definition, name=section.name)
+        taken.add(definition.name)
         table.data[section.index] = table.add(definition)
     _arena(file, table)
 

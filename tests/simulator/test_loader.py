@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bpflisp.link import LinkFunction, LinkObject, link
+from bpflisp.link import LinkFunction, LinkGlobal, LinkObject, link
 from bpflisp.spec.btf import Btf, BtfKind
 from bpflisp.spec.btf_build import INT, Pointer, Signature, Void
 from bpflisp.spec.insn import Insn
@@ -116,6 +116,17 @@ def test_sizes_and_offsets_of_variables_are_filled_in() -> None:
     assert btf.type(section).size == 28
     placed = {btf.type(variable.type).name: (variable.offset, variable.size) for variable in btf.variables(section)}
     assert placed == {"calls": (0, 4), "zeros": (4, 24)}
+
+
+def test_data_maps_whose_names_are_cut_off_alike_stay_apart() -> None:
+    """clang makes a section for each table of a switch: .rodata..Lswitch.table.one, .rodata..Lswitch.table.two."""
+    names = [".rodata..Lswitch.table.one", ".rodata..Lswitch.table.two"]
+    variables = [LinkGlobal(f"v{at}", name, INT, bytes([at, 0, 0, 0]), 4) for at, name in enumerate(names)]
+    maps = load(link(LinkObject([], [], variables))).maps
+    assert {name: definition.init for name, definition in maps.items()} == {
+        ".rodata..Lswitc": bytes(4),
+        ".rodata..Lswitch.table.two": bytes([1, 0, 0, 0]),
+    }
 
 
 def test_maps_of_the_old_way() -> None:
