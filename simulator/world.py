@@ -15,6 +15,7 @@ from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
 from simulator.program import MapDef, Object, Program
+from simulator.sockets import Socket
 from simulator.timers import Timers
 
 BOOT_TO_START = 1_000_000_000_000
@@ -141,6 +142,8 @@ class World:
         """The network interfaces by number."""
         self.sent: list[tuple[int, bytes]] = []
         """Copies of packets that programs sent to interfaces, by number."""
+        self.sockets: list[Socket] = []
+        """What the socket lookup helpers find: `add_socket` puts one there."""
         self.symbols: dict[str, int] = {}
         """Addresses of kernel variables by name, for programs that refer to them; usually in `kernel_memory`."""
         self.printed: list[str] = []
@@ -158,6 +161,12 @@ class World:
     def add_programs(self, programs: Mapping[str, Program]) -> None:
         """Makes programs known by name, so that prog arrays can name them."""
         self.programs.update(programs)
+
+    def add_socket(self, socket: Socket) -> Socket:
+        """Puts a socket where lookups find it."""
+        socket.place(self.memory)
+        self.sockets.append(socket)
+        return socket
 
     def add_map(self, definition: MapDef, name: str = "") -> Map:
         """Makes a map, under its own name or another. MapError where the kernel would refuse to make it."""

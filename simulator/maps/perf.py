@@ -24,6 +24,7 @@ class PerfEventArray(Map):
         made = definition
         if made.key_size != 4 or made.value_size != 4 or made.flags & ~_FLAGS:
             base.fail(errno.EINVAL, f"perf_event_array map {made.name!r}: key and value 4 bytes")
+        # libbpf makes as many entries as there are CPUs where an object asks for none.
         self.entries = made.max_entries or cpus
         self.closed: set[int] = set()
         self._samples: list[tuple[int, bytes]] = []

@@ -12,7 +12,7 @@ from simulator.memory import Memory, Region
 from simulator.program import MapDef
 
 _INDEX = struct.Struct("<I")
-_FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY | base.F_RDONLY_PROG | base.F_WRONLY_PROG
+_FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY
 
 
 class RedirectMap(Map):

@@ -9,10 +9,15 @@ from typing import Final
 from simulator.maps.array import Array, PerCpuArray
 from simulator.maps.base import Map
 from simulator.maps.hash import Hash, LruHash, LruPerCpuHash, PerCpuHash
+from simulator.maps.lpm_trie import LpmTrie
+from simulator.maps.nested import ArrayOfMaps, HashOfMaps
 from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
+from simulator.maps.queue import BloomFilter, Queue, Stack
 from simulator.maps.redirect import CpuMap, DevMap, DevMapHash, XskMap
 from simulator.maps.ringbuf import RingBuffer
+from simulator.maps.sockets import SocketHash, SocketMap
+from simulator.maps.stack_trace import StackTraceMap
 
 KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
     {
@@ -29,6 +34,16 @@ KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
         "lru_hash": LruHash,
         "lru_percpu_hash": LruPerCpuHash,
         "ringbuf": RingBuffer,
+        "lpm_trie": LpmTrie,
+        "queue": Queue,
+        "stack": Stack,
+        "bloom_filter": BloomFilter,
+        "array_of_maps": ArrayOfMaps,
+        "hash_of_maps": HashOfMaps,
+        "sockmap": SocketMap,
+        "sockhash": SocketHash,
+        "reuseport_sockarray": SocketMap,
+        "stack_trace": StackTraceMap,
     }
 )
 """Map type, by the kernel's name in lower case -> its class."""
