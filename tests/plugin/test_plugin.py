@@ -22,6 +22,9 @@ pytest_plugins = ("pytester",)
 
 LOADED = (scapy, simulator)
 
+QUICKLY = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+"""Options of every run: Hypothesis' plugin imports Hypothesis anew in each."""
+
 HEAD = f"""
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -41,7 +44,7 @@ BAD_LISP = "(defprog bad (:type :xdp)\n  (load u8 (ctx u32 0) 0))\n(defprog good
 
 def run(pytester: pytest.Pytester, body: str, *args: str) -> pytest.RunResult:
     pytester.makepyfile(HEAD + body)
-    return pytester.runpytest("-p", "no:cacheprovider", *args)
+    return pytester.runpytest(*QUICKLY, *args)
 
 
 # Calls and worlds
@@ -293,7 +296,7 @@ def test_check_makes_an_item_of_each_program_and_kernel(pytester: pytest.Pyteste
     (pytester.path / "fw.lisp").write_text(BAD_LISP)
     shutil.copy(PORT_BLOCKER, pytester.path / "blocker.o")
     args = ("--bpf-check", "*.lisp", "--bpf-check", "*.o", "--bpf-kernel", "6.1", "--bpf-kernel", "6.18")
-    result = pytester.runpytest("-v", "-p", "no:cacheprovider", *args)
+    result = pytester.runpytest("-v", *QUICKLY, *args)
     result.assert_outcomes(passed=4, failed=2)
     result.stdout.fnmatch_lines(
         [
@@ -313,13 +316,13 @@ def test_check_makes_an_item_of_each_program_and_kernel(pytester: pytest.Pyteste
 def test_check_by_the_ini_file_and_selection(pytester: pytest.Pytester) -> None:
     (pytester.path / "fw.lisp").write_text(BAD_LISP)
     pytester.makeini("[pytest]\nbpf_check = *.lisp\n")
-    pytester.runpytest("-p", "no:cacheprovider", "-k", "good").assert_outcomes(passed=1, deselected=1)
+    pytester.runpytest(*QUICKLY, "-k", "good").assert_outcomes(passed=1, deselected=1)
 
 
 def test_what_cannot_be_loaded_fails(pytester: pytest.Pytester) -> None:
     (pytester.path / "no.o").write_bytes(b"\x7fELF" + bytes(100))
     (pytester.path / "wrong.lisp").write_text("(defprog")
-    result = pytester.runpytest("-p", "no:cacheprovider", "--bpf-check", "*.o", "--bpf-check", "*.lisp")
+    result = pytester.runpytest(*QUICKLY, "--bpf-check", "*.o", "--bpf-check", "*.lisp")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*no.o*: error[[]load[]]: *", "*wrong.lisp:1:*: error[[]*"])
 
@@ -333,7 +336,7 @@ def test_xdist(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         HEAD + "\n@pytest.mark.bpf(engine=['python', 'reference'])\ndef test_it(bpf): assert fw(PACKET) == Drop"
     )
-    result = pytester.runpytest("-n1", "--bpf-check", "*.o", "--bpf-engine", "all", "-p", "no:cacheprovider")
+    result = pytester.runpytest("-n1", "--bpf-check", "*.o", "--bpf-engine", "all", *QUICKLY)
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["E*assert Pass == Drop"])
 
