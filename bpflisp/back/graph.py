@@ -50,6 +50,25 @@ class Dominators:
                 if self._above.get(block) is not closest:
                     self._above[block] = closest
                     progress = True
+        self._span = self._spans(order)
+
+    def _spans(self, order: list[MBlock]) -> dict[MBlock, tuple[int, int]]:
+        """For each block the places, in a walk over the dominators, of itself and of the last that it dominates."""
+        children: dict[MBlock, list[MBlock]] = {block: [] for block in order}
+        for block in order[1:]:
+            children[self._above[block]].append(block)
+        spans: dict[MBlock, tuple[int, int]] = {}
+        starts: list[MBlock] = []
+        stack = [order[0]]
+        while stack:
+            block = stack.pop()
+            spans[block] = len(starts), len(starts)
+            starts.append(block)
+            stack += children[block]
+        for block in reversed(starts[1:]):
+            above = self._above[block]
+            spans[above] = spans[above][0], max(spans[above][1], spans[block][1])
+        return spans
 
     def common(self, a: MBlock, b: MBlock) -> MBlock:
         """The closest block that dominates both."""
@@ -62,4 +81,5 @@ class Dominators:
 
     def dominates(self, a: MBlock, b: MBlock) -> bool:
         """Whether every way to `b` passes `a`; a block dominates itself."""
-        return self.common(a, b) is a
+        first, last = self._span[a]
+        return first <= self._span[b][0] <= last

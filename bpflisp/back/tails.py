@@ -37,43 +37,56 @@ def _merge_once(function: MFunction) -> bool:
     groups: dict[Hashable, list[MBlock]] = {}
     for block in function.blocks:
         if not block.targets or block.end is None:
-            groups.setdefault(block.targets[0] if block.targets else "exit", []).append(block)
-    best: tuple[int, MBlock, MBlock] | None = None
+            end = ("exit", block.end.raw) if block.end is not None else block.targets[0]
+            groups.setdefault(end, []).append(block)
+    merger = _Merger(function)
     for blocks in groups.values():
-        for index, first in enumerate(blocks):
-            for second in blocks[index + 1 :]:
-                length = _common(first, second)
-                if length and (best is None or length > best[0]):
-                    best = length, first, second
-    if best is None:
-        return False
-    _share(function, *best)
-    return True
+        if len(blocks) > 1:
+            merger.merge(blocks, 0)
+    return merger.changed
 
 
-def _common(first: MBlock, second: MBlock) -> int:
-    """How many last instructions of the bodies are equal."""
-    if (first.end is None) != (second.end is None) or (first.end and second.end and first.end.raw != second.end.raw):
-        return 0
-    length = 0
-    while length < min(len(first.body), len(second.body)) and _identity(first.body[-1 - length]) == _identity(
-        second.body[-1 - length]
-    ):
-        length += 1
-    return length
+class _Merger:
+    """Merges blocks that leave alike, the longest equal ends first."""
+
+    def __init__(self, function: MFunction) -> None:
+        self.function = function
+        self.changed = False
+
+    def merge(self, blocks: list[MBlock], length: int) -> MBlock:
+        """Merge blocks whose last `length` instructions are equal; gives one that ends in what all have in common."""
+        while (parts := _by_next(blocks, length)) is not None and len(parts) == 1:
+            length += 1
+        short = [block for block in blocks if len(block.body) == length]
+        longer = _by_next([block for block in blocks if len(block.body) > length], length) or {}
+        heads = short + [self.merge(part, length + 1) if len(part) > 1 else part[0] for part in longer.values()]
+        return self._share(heads, length) if length else heads[0]
+
+    def _share(self, blocks: list[MBlock], length: int) -> MBlock:
+        """Let all go on in one block of these instructions: one of them if it has no others, else a new one."""
+        if len(blocks) == 1:
+            return blocks[0]
+        self.changed = True
+        shared = next((b for b in blocks if len(b.body) == length and b is not self.function.blocks[0]), None)
+        if shared is None:
+            model = blocks[0]
+            body = model.body[len(model.body) - length :]
+            shared = MBlock(body, model.end, model.targets, model.position, model.depth)
+            self.function.blocks.append(shared)
+        for block in blocks:
+            if block is not shared:
+                _continue_in(block, shared, length)
+        return shared
 
 
-def _share(function: MFunction, length: int, first: MBlock, second: MBlock) -> None:
-    """Let both go on in one block; where one of them is nothing else, it is that block."""
-    whole = next((block for block in (second, first) if len(block.body) == length), None)
-    if whole is function.blocks[0]:
-        whole = None
-    if whole is None:
-        cut = len(second.body) - length
-        whole = MBlock(second.body[cut:], second.end, second.targets, second.position, second.depth)
-        function.blocks.append(whole)
-        _continue_in(second, whole, length)
-    _continue_in(first if whole is not first else second, whole, length)
+def _by_next(blocks: list[MBlock], length: int) -> dict[Hashable, list[MBlock]] | None:
+    """The blocks by the instruction before their last `length`; None where one has no other."""
+    parts: dict[Hashable, list[MBlock]] = {}
+    for block in blocks:
+        if len(block.body) == length:
+            return None
+        parts.setdefault(_identity(block.body[-1 - length]), []).append(block)
+    return parts
 
 
 def _continue_in(block: MBlock, shared: MBlock, length: int) -> None:

@@ -18,6 +18,9 @@ from bpflisp.spec.isa import Op
 
 Test = tuple[Op, int, Value, Value]
 
+_REMEMBERED = 64
+"""So many passed tests are looked at: more would make long chains of branches slow, and are never near."""
+
 
 def thread_jumps(function: Function) -> bool:
     """One round over all edges. Says whether one was moved."""
@@ -62,7 +65,7 @@ def _conditions(function: Function) -> dict[Block, list[Test]]:
             end = source.terminator
             if isinstance(end, Branch) and end.then.block is not end.other.block:
                 known += _holding(end, taken=edge is end.then)
-        facts[block] = known
+        facts[block] = known[-_REMEMBERED:]
     return facts
 
 
@@ -89,7 +92,7 @@ def _implied(op: Op, width: int, left: Value, right: Value, test: Test) -> bool 
             return True
         if INVERSE.get(known) is op:
             return False
-    if isinstance(b, Const) and isinstance(right, Const):
+    if isinstance(b, Const) and isinstance(right, Const) and known is not Op.NE:
         if known is Op.EQ:
             return compare(op, width, b.number, right.number)
         return _by_range(op, width, right.number, known, b.number)

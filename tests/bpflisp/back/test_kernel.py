@@ -51,7 +51,7 @@ def expected(function: Function, packet: bytes, values: bytes) -> tuple[int, byt
     return (result or 0) & 0xFFFFFFFF, bytes(around.memory.regions[PACKET]), bytes(around.memory.regions[VALUES])
 
 
-def in_kernel(code: Code, packet: bytes, values: bytes) -> tuple[int, bytes, bytes]:
+def in_kernel(code: Code, packet: bytes, values: bytes) -> tuple[int, bytes | None, bytes]:
     world = World()
     table = world.add_map(DEFINITION)
     for index in range(8):
