@@ -10,7 +10,17 @@ import struct
 from collections.abc import Mapping
 
 from bpflisp.spec import elf
-from bpflisp.spec.btf import HEADER, LINKAGE_EXTERN, LINKAGE_GLOBAL, LINKAGE_STATIC, Btf, BtfError, BtfKind, BtfVariable
+from bpflisp.spec.btf import (
+    HEADER,
+    LARGEST_SIZE,
+    LINKAGE_EXTERN,
+    LINKAGE_GLOBAL,
+    LINKAGE_STATIC,
+    Btf,
+    BtfError,
+    BtfKind,
+    BtfVariable,
+)
 from bpflisp.spec.elf_read import ElfSymbol
 from simulator.loader.object_file import ObjectFile
 
@@ -31,7 +41,9 @@ class _Patch:
         self.strings_end: int = HEADER.unpack_from(btf.data)[7]
 
     def word(self, type_id: int, index: int, value: int) -> None:
-        """Sets a word of a type: 0 to 2 are its header's."""
+        """Sets a word of a type: 0 to 2 are its header's. Raises BtfError for a number that no word holds."""
+        if not 0 <= value <= LARGEST_SIZE:
+            raise BtfError(f"BTF type {type_id} would have to hold {value}")
         struct.pack_into("<I", self.data, self.btf.position(type_id) + 4 * index, value)
 
     def linkage(self, type_id: int, linkage: int) -> None:
