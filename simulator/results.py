@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpflisp.diagnostics import Diagnostic, Severity
 from bpflisp.spec.programs import action_name
+from simulator.advice import BY_CODE
 
 if TYPE_CHECKING:
     from simulator.outcome import Outcome
@@ -246,26 +247,30 @@ class Refused:
 def refusal(program: Program, verdict: Verdict, where: str = "") -> Diagnostic:
     """A refusal as a diagnostic. `where` stands for the place where the program has no line information."""
     reason = verdict.reason
-    place = _place(program, verdict, where)
-    kernel = f"kernel {verdict.kernel}: {verdict.message or 'no message, an error number alone'}"
     lines = [verdict.source.split(": ", 1)[-1]] if verdict.source else []
+    if verdict.insn is not None:
+        lines.append(f"insn {verdict.insn}: {insn_line(program, verdict.insn)}")
+    because, advice = BY_CODE.get(verdict.code, ("", ""))
+    problem = verdict.message or "an error number, and no message"
     if reason is not None:
         steps = [f"insn {step.insn}: {step.text}  {step.source}".rstrip() for step in reason.path]
         lines += [*steps, *reason.registers]
-    elif verdict.insn is not None:
-        lines.append(f"insn {verdict.insn}: {insn_line(program, verdict.insn)}")
-    problem = reason.problem if reason is not None and reason.problem else verdict.message
-    because = [reason.because] if reason is not None and reason.because else []
-    advice = [reason.help] if reason is not None and reason.help else []
+        because, advice = reason.because or because, reason.help or advice
     return Diagnostic(
         Severity.REFUSED,
         verdict.code,
-        f"{program.name or program.type}: {problem or 'refused'}",
-        where=place,
+        f"{program.name or program.type} on {verdict.kernel}: {problem}",
+        where=_place(program, verdict, where),
         lines=lines,
-        because=[kernel, *because],
-        help=advice,
+        because=[text for text in (_problem(verdict), because) if text],
+        help=[advice] if advice else [],
     )
+
+
+def _problem(verdict: Verdict) -> str:
+    """The problem in our words, where they are not the kernel's."""
+    known = verdict.reason.problem if verdict.reason is not None else ""
+    return known if known != verdict.message else ""
 
 
 def _place(program: Program, verdict: Verdict, where: str) -> str:

@@ -32,7 +32,7 @@ def test_accepted(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refused(capsys: pytest.CaptureFixture[str], refused: str) -> None:
     called = call(capsys, "check", PORT_BLOCKER, refused)
     assert called.code == 1
-    assert f"{refused}:2: refused[packet-bounds]: bad: R" in called.out
+    assert f"{refused}:2: refused[packet-bounds]: bad on 6.18.44: R" in called.out
     assert "offset is outside of the packet" in called.out
 
 

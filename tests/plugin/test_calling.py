@@ -29,7 +29,9 @@ TELNET = bytes.fromhex(
 
 def test_a_refused_program_is_not_run() -> None:
     program = xdp(BAD_CONTEXT)
-    with pytest.raises(RefusedError, match=r"refused\[context-access\]: p: invalid bpf_context access off=0 size=1"):
+    with pytest.raises(
+        RefusedError, match=r"refused\[context-access\]: p on 6.18.44: invalid bpf_context access off=0 size=1"
+    ):
         program(PACKET)
     assert program(PACKET, verify=False).outcome.fault is None
 

@@ -136,7 +136,7 @@ def test_a_refusal_is_explained(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             ">*BAD(bytes(14))",
-            "E*refused?context-access?: bad: invalid bpf_context access off=0 size=1",
+            "E*refused?context-access?: bad on 6.18.44: invalid bpf_context access off=0 size=1",
             "E*insn 0: (71) r0 = *(u8 *)(r1 +0)",
             "* bpf verifier, kernel 6.18.44 *",
             "invalid bpf_context access off=0 size=1",
@@ -306,7 +306,7 @@ def test_check_makes_an_item_of_each_program_and_kernel(pytester: pytest.Pyteste
             "fw.lisp::good[[]6.18[]] PASSED*",
             "blocker.o::port_blocker[[]6.1[]] PASSED*",
             "blocker.o::port_blocker[[]6.18[]] PASSED*",
-            "*fw.lisp:2: refused[[]packet-bounds[]]: bad: R* offset is outside of the packet",
+            "*fw.lisp:2: refused[[]packet-bounds[]]: bad on 6.1.192: R* offset is outside of the packet",
             "* bpf verifier, kernel 6.1.192 *",
         ]
     )
