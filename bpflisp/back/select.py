@@ -254,7 +254,7 @@ class _Selector:
     def _(self, instr: ssa.Call) -> None:
         if len(instr.args) > len(ARGUMENTS):
             raise BackError(f"a call takes up to five arguments, and here are {len(instr.args)}", instr.position)
-        for register, value in zip(ARGUMENTS, instr.args, strict=False):
+        for register, value in sorted(zip(ARGUMENTS, instr.args, strict=False), key=lambda pair: _late(pair[1])):
             self.copy(register, value)
         insn = self.emit(JMP | isa.CALL_CODE, imm=instr.number)
         insn.reads = ARGUMENTS[: len(instr.args)]
@@ -303,6 +303,14 @@ class _Selector:
             return MInsn(cls | isa.JUMP_CODES[op], self.value(left), imm=imm, position=self.position)
         first, second = self.value(left), self.value(right)
         return MInsn(cls | SRC_REG | isa.JUMP_CODES[op], first, second, position=self.position)
+
+
+def _late(argument: Value) -> int:
+    """Where in the row of a call's arguments: those in registers first, so that the registers become free; then what
+    is most often different at different calls, so that equal ends of blocks are long.
+    """
+    kinds = ((ssa.Const, 1), (Slot, 2), (ssa.Leaf, 3))
+    return next((order for kind, order in kinds if isinstance(argument, kind)), 0)
 
 
 def _carried(function: Function) -> dict[Value, ssa.Param]:
