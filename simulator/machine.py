@@ -40,6 +40,14 @@ class HelperFault(ProgramFault):
         super().__init__("helper", message)
 
 
+class Thrown(Exception):  # noqa: N818
+    """The end of a program by bpf_throw: `cookie` is its value."""
+
+    def __init__(self, cookie: int) -> None:
+        super().__init__(cookie)
+        self.cookie = cookie
+
+
 class Machine:
     """What one run after the other uses.
 
@@ -67,6 +75,10 @@ class Machine:
         self.depth = 0
         self.tail_calls = 0
         self.loops = 0
+        self.retval = 0
+        """The error that the call gives which a cgroup program is asked about."""
+        self.bits: dict[int, list[int]] = {}
+        """What is left of the bit iterators, by their address."""
         self.fuel: Iterator[None] = iter(())
         """What loops of compiled programs turn on."""
         self.redirect: int | tuple[str, object] | None = None

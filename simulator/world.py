@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -69,6 +69,9 @@ class Task:
     comm: str = "bpf-test"
     cgroup_id: int = 1
     address: int = 0xFFFF_8880_0000_1000
+    kernel_stack: list[int] = field(default_factory=list)
+    user_stack: list[int] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -144,6 +147,13 @@ class World:
         """Copies of packets that programs sent to interfaces, by number."""
         self.sockets: list[Socket] = []
         """What the socket lookup helpers find: `add_socket` puts one there."""
+        self.tunnel_key: bytes | None = None
+        """The struct bpf_tunnel_key of the tunnel that packets come through, None for none."""
+        self.sent_tunnel_key: bytes | None = None
+        """The struct bpf_tunnel_key that a program set last."""
+        self.attach_cookie = 0
+        self.function_address = 0
+        """What bpf_get_attach_cookie and bpf_get_func_ip give."""
         self.symbols: dict[str, int] = {}
         """Addresses of kernel variables by name, for programs that refer to them; usually in `kernel_memory`."""
         self.printed: list[str] = []

@@ -49,8 +49,10 @@ def kernel_symbol(machine: Machine, name: str, at: int) -> int:
 
 def kernel_function(machine: Machine, at: int, arguments: Sequence[int]) -> int:
     """r0 of a call of a kernel function by its name."""
+    from simulator import kfuncs
+
     name = machine.program.kfuncs.get(at, "") if machine.program else ""
-    raise HelperFault(f"the kernel function {name or 'of slot ' + str(at)} is not modelled")
+    return kfuncs.call(machine, name or f"of slot {at}", tuple(arguments))
 
 
 def packet_bytes(machine: Machine, offset: int, size: int) -> bytes | None:

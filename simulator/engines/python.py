@@ -25,7 +25,7 @@ from simulator.engines.source.ranges import LOOKUP, Known
 from simulator.engines.source.text import NO_CALLBACK, TAIL_CALL, Surroundings
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
-from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, as_fault, machine_of
+from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
 from simulator.memory import MemoryFault
 from simulator.outcome import Fault, Outcome
@@ -126,6 +126,8 @@ class PythonEngine:
         before, fault = len(printed), None
         try:
             r0 = function(*registers)
+        except Thrown as thrown:
+            r0 = thrown.cookie
         except Exception as error:
             r0, fault = 0, self._fault(error, linked)
         packet, fields = linked.model.leave(machine)

@@ -17,7 +17,7 @@ from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.validity import sound, whole
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
-from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, as_fault, machine_of
+from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
 from simulator.memory import MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import Input
@@ -70,6 +70,8 @@ class Stepper:
         """Runs the program from its first slot with these values in r1 and on: r0, and the fault that stopped it."""
         try:
             return self.call(0, registers), None
+        except Thrown as thrown:
+            return thrown.cookie, None
         except (MemoryFault, ProgramFault) as error:
             return 0, as_fault(error, *self.faulted)
 

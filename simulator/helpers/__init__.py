@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-_THEMES = ("checksums", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "system", "text", "trace")
+_THEMES = (
+    "buffer", "checksums", "dynptr", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets", "system",
+    "text", "trace", "tracing",
+)  # fmt: skip
 
 
 @cache
