@@ -434,6 +434,8 @@ def _check_map_use(m: Machine, made: Call, idx: int) -> None:
     ):  # fmt: skip
         m.fail("write into map forbidden")
     if made.name == "bpf_tail_call":
+        if target.type != "prog_array":
+            m.fail("expected prog array map for tail call")
         index = m.frame.regs[3]
         if index.type == r.SCALAR and index.num.is_const and index.num.value < target.max_entries:
             m.mark_precise(3)

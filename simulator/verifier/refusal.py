@@ -50,6 +50,10 @@ class Unsupported(Refused):
 
 # First match decides, so the particular stands before the general. `\d` also stands for a register's number.
 CODES: Final[tuple[tuple[str, str], ...]] = (
+    # those that name a function, whose name may hold any of the words below
+    (r"^calling kernel function \S+ is not allowed", "kernel-function"),
+    (r"^Caller passes invalid args", "function-arguments"),
+    (r"^program must be sleepable|^helper call might sleep", "sleepable"),
     # the shape of the program
     (r"^unreachable insn", "unreachable-code"),
     (r"^jump out of range|^jump into the middle of ldimm64|^invalid jump|^call to invalid destination", "bad-jump"),
@@ -97,7 +101,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"^misaligned", "misaligned"),
     (
-        r"_or_null'|^R\d+ pointer arithmetic on \S+_or_null|Possibly NULL pointer|^NULL pointer passed|may be NULL",
+        r"_or_null_?'|^R\d+ pointer arithmetic on \S+_or_null|Possibly NULL pointer|^NULL pointer passed|may be NULL",
         "maybe-null",
     ),
     (r"^R\d+ invalid mem access '(scalar|inv)'", "scalar-dereference"),
@@ -113,7 +117,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"^invalid zero-sized read|^R\d+ invalid zero-sized", "zero-sized"),
     (r"^math between .* pointer and -?\d+ is not allowed|pointer offset -?\d+ is not allowed", "pointer-offset"),
     (
-        r"pointer arithmetic|bitwise operator|pointer \+= pointer|tried to subtract pointer|pointer comparison"
+        r"pointer arithmetic|subtraction from stack pointer"
+        r"|bitwise operator|pointer \+= pointer|tried to subtract pointer|pointer comparison"
         r"|32-bit pointer|^R\d+ (partial copy|leaks addr)",
         "pointer-arithmetic",
     ),
@@ -124,12 +129,16 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"cannot be used with different pointers|^same insn cannot", "mixed-pointers"),
     (r"^dereference of modified|^negative offset \S+ ptr|^variable \S* ?access var_off", "modified-pointer"),
     (r"^BPF_ATOMIC|^BPF_LOAD_ACQUIRE|^BPF_STORE_RELEASE", "atomic-access"),
-    (r"leaks addr|leak pointer", "pointer-leak"),
+    (r"leaks addr|leak pointer|^cannot return stack pointer", "pointer-leak"),
     (
-        r"^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support",
+        r"^write to change key"
+        r"|^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support",
         "read-only",
     ),
-    (r"cannot use bpf_(spin_lock|res_spin_lock|timer|wq|task_work|\{)", "map-not-allowed"),
+    (
+        r"callback function not allowed for map|cannot use bpf_(spin_lock|res_spin_lock|timer|wq|task_work|\{)",
+        "map-not-allowed",
+    ),
     (
         r"bpf_(array|map|map_def|htab) .*access|^access beyond the end of|^access beyond struct|^R\d+ is .* invalid",
         "struct-access",
@@ -143,6 +152,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"cannot call GPL-restricted|GPL", "gpl-only"),
     (r"^cannot pass map_type|^cannot pass map", "map-not-allowed"),
     (r"Sleepable programs can only use|map.*compatib|offload", "map-not-allowed"),
+    (r"bpf_timer|bpf_wq|bpf_task_work|^timer pointer", "timer"),
     (r"dynptr", "dynptr"),
     (r"iter_|an iterator|iterator", "iterator"),
     (r"kptr", "kptr"),
@@ -150,6 +160,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         r"local type ID|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
         "graph",
     ),
+    (r"bpf_(rcu_read_lock|preempt_disable|local_irq_save)-ed region|^unmatched rcu", "section"),
     (r"spin_?(lock|_\{)|spin_\{|while holding a lock|bpf_spin|res_spin|lock-ed|lock.* must be held", "lock"),
     (r"rcu_read|preempt_(disable|enable)|-ed region|irq|preempt", "section"),
     (r"sleep", "sleepable"),
@@ -165,7 +176,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "argument-type",
     ),
     (r"^tail_call|tail call", "tail-call"),
-    (r"BPF_LD_\[ABS\|IND\]", "legacy-packet-load"),
+    (r"BPF_LD_\[ABS\|IND\]|^at the time of BPF_LD_ABS", "legacy-packet-load"),
     (r"^function calls are not allowed|^calls? ", "call-not-allowed"),
     (r"btf_id|attach|Tracing programs|BTF|btf|Only fentry|fmod_ret|lsm", "attach-target"),
     (r"uninitialized variable", "undefined-behaviour"),

@@ -121,7 +121,7 @@ def _rows(seeds: Iterable[int], jobs: int, seconds: float) -> list[Row]:
     unasked, until = 0, time.monotonic() + seconds
     for number, answer in work(compare, listed, jobs=jobs, seconds=SECONDS, prepare=_nothing):
         if answer is not None:
-            rows.append(_row(listed[number], answer))
+            rows.append(row_of(listed[number], answer))
         unasked += answer is None
         if time.monotonic() > until:
             print(f"stopped after {seconds:.0f} seconds")
@@ -131,7 +131,8 @@ def _rows(seeds: Iterable[int], jobs: int, seconds: float) -> list[Row]:
     return sorted(rows, key=lambda row: int(row.id))
 
 
-def _row(seed: int, answer: Mapping[str, Any] | Lost) -> Row:
+def row_of(seed: int, answer: Mapping[str, Any] | Lost) -> Row:
+    """The row of a seed's program and its answer."""
     program = draft(seed)
     record: dict[str, Any] = {"id": str(seed), "origin": program.type, "features": program.tiers, "verdict": "lost"}
     if isinstance(answer, Lost):
@@ -168,7 +169,7 @@ def _signature_of(program: Draft, seed: int, code: Code) -> str:
         answer: Mapping[str, Any] | Lost | None = compared(program, code)
     except Exception as error:
         answer = Lost(f"{type(error).__name__}: {error}")
-    return signature(_row(seed, answer)) if answer is not None else ""
+    return signature(row_of(seed, answer)) if answer is not None else ""
 
 
 def _show_shrunk(row: Row, folder: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from bpflisp.spec.insn import Insn, decode
 from bpflisp.spec.isa import Kind
 from tests import oracle
 from tests.agreement.code import Code, Node
-from tests.agreement.generate import compared, listing, record_of, signature
+from tests.agreement.generate import compared, listing, record_of, row_of, signature
 from tests.agreement.plausible import draft
 from tests.agreement.score import Row
 from tests.agreement.shrink import shrink
@@ -94,6 +96,20 @@ def test_signatures_leave_numbers_out() -> None:
     assert signature(first) == signature(second) == "message: kernel 'RN !read_ok', ours 'RN off N'"
     assert signature(row(accepted=True, message="")).startswith("false accept")
     assert signature(row(kernel_accepts=True, accepted=True, processed=2)) == "another count of processed instructions"
+
+
+def test_fifty_programs_are_judged_as_the_kernel_judges_them() -> None:
+    possible, why = oracle.available()
+    if not possible:
+        pytest.skip(why)
+    if not platform.release().startswith("6.18."):
+        pytest.skip("our answers are those of kernel 6.18")
+    answers = {seed: compared(draft(seed)) for seed in range(20261122, 20261122 + 50)}
+    found = {seed: signature(row_of(seed, answer)) for seed, answer in answers.items() if answer is not None}
+    assert len(found) >= 45
+    differing = {seed: text for seed, text in found.items() if text}
+    assert not [text for text in differing.values() if text.startswith("false accept")]
+    assert len(differing) <= 1, differing
 
 
 def test_programs_are_asked_and_kept() -> None:

@@ -1,0 +1,80 @@
+"""Exploration answers as kernel 6.18.44 did: verdict, message, count of instructions, and the log where refused."""
+
+from __future__ import annotations
+
+import platform
+
+import pytest
+
+from simulator import verify
+from simulator.verdict import UNSUPPORTED, Verdict
+from simulator.verifier.refusal import UNCLASSED
+from tests.simulator.verifier.explore_cases import (
+    HOST_BTF,
+    NEEDS_KERNEL_TYPES,
+    answer_of,
+    answers,
+    masked,
+    program_of,
+    texts,
+)
+
+ANSWERS = answers()
+NAMES = list(ANSWERS)
+
+NOT_MODELLED = {
+    "interrupts",
+    "interrupts that stay off",
+    "the current task is a typed pointer",
+    "the current task given to a release",
+    "a kernel pointer taken out of a map",
+    "a kernel pointer overwritten in a map",
+    "the map itself read",
+    "the map itself written",
+}
+"""What this verifier refuses to judge; a program that leaves this list has to be taken out of it."""
+
+PRINTED_OTHERWISE = {"atomic of 16 bits"}
+"""Logs that differ from the kernel's: an instruction that does not exist, which the kernel prints as if it did."""
+
+
+def judged(name: str) -> Verdict:
+    needs = ANSWERS[name]["topic"] in NEEDS_KERNEL_TYPES
+    if needs and not (HOST_BTF.exists() and platform.release().startswith("6.18.")):
+        pytest.skip("needs the BTF of a kernel 6.18 in /sys/kernel/btf/vmlinux")
+    return verify(program_of(name), kernel_btf=HOST_BTF if needs else None)
+
+
+def test_every_program_has_an_answer() -> None:
+    assert [name for _, name, _ in texts()] == NAMES
+    assert len(NAMES) == len(set(NAMES)) >= 290
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_as_the_kernel(name: str) -> None:
+    verdict, answer = judged(name), ANSWERS[name]
+    if name in NOT_MODELLED:
+        assert verdict.code == UNSUPPORTED
+        return
+    assert (verdict.accepted, verdict.message) == (answer["accepted"], answer["message"])
+    assert verdict.insns_processed == (answer["insns_processed"] or 0)
+    if not verdict.accepted:
+        assert verdict.code not in (UNCLASSED, UNSUPPORTED)
+        if name not in PRINTED_OTHERWISE:
+            assert masked(verdict.log) == answer["log"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_running_kernel_still_answers_so(name: str) -> None:
+    from tests import oracle
+
+    possible, why = oracle.available()
+    if not possible:
+        pytest.skip(why)
+    if not platform.release().startswith("6.18."):
+        pytest.skip("the answers are those of kernel 6.18")
+    kept = {key: value for key, value in ANSWERS[name].items() if key not in ("name", "topic")}
+    try:
+        assert answer_of(program_of(name)) == kept
+    except oracle.CannotAskError as error:
+        pytest.skip(str(error))
