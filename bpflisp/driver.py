@@ -128,8 +128,8 @@ def _deep_recursion() -> Iterator[None]:
 def _object(unit: Unit, source: Source, codes: Sequence[Code]) -> link.LinkObject:
     programs = {program.symbol: program for program in unit.programs.values()}
     subprograms = {decl.symbol: decl for decl in unit.subprograms.values()}
-    functions = [_program(programs[code.name], code, source) for code in codes if code.name in programs]
-    functions += [_subprogram(subprograms[code.name], code, source) for code in codes if code.name in subprograms]
+    functions = [_program(programs[code.name], code, unit, source) for code in codes if code.name in programs]
+    functions += [_subprogram(subprograms[code.name], code, unit, source) for code in codes if code.name in subprograms]
     return link.LinkObject(
         functions=functions,
         maps=[_map(decl) for decl in unit.maps.values()],
@@ -146,15 +146,15 @@ def _slots(function: link.LinkFunction) -> int:
     return sum(insn.slots for insn in function.insns if insn is not None)
 
 
-def _program(program: ProgramDecl, code: Code, source: Source) -> link.LinkFunction:
+def _program(program: ProgramDecl, code: Code, unit: Unit, source: Source) -> link.LinkFunction:
     struct = contexts.context_struct(program.prog_type)
     context = _pointer_to(struct.name if struct else "")
-    return _function(code, source, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
+    return _function(code, unit, source, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
 
 
-def _subprogram(decl: SubprogramDecl, code: Code, source: Source) -> link.LinkFunction:
+def _subprogram(decl: SubprogramDecl, code: Code, unit: Unit, source: Source) -> link.LinkFunction:
     params = [(c_name(local.name), _parameter(decl, local)) for local in decl.locals]
-    return _function(code, source, TEXT, btf.Signature(btf.U64, params), decl.is_global)
+    return _function(code, unit, source, TEXT, btf.Signature(btf.U64, params), decl.is_global)
 
 
 def _parameter(decl: SubprogramDecl, local: Local) -> btf.CType:
@@ -170,7 +170,9 @@ def _pointer_to(struct: str) -> btf.CType:
     return btf.Pointer(btf.Forward(struct)) if struct else btf.Pointer(btf.Void())
 
 
-def _function(code: Code, source: Source, section: str, signature: btf.Signature, is_global: bool) -> link.LinkFunction:
+def _function(
+    code: Code, unit: Unit, source: Source, section: str, signature: btf.Signature, is_global: bool
+) -> link.LinkFunction:
     return link.LinkFunction(
         name=code.name,
         section=section,
@@ -183,6 +185,10 @@ def _function(code: Code, source: Source, section: str, signature: btf.Signature
         lines=[
             link.Line(slot, position.file, position.line, position.column, source.line(position.line))
             for slot, position in code.lines
+        ],
+        core=[
+            link.CoreAccess(each.at, each.access.kind, unit.core_types[each.access.type_name], each.access.access)
+            for each in code.core
         ],
     )
 

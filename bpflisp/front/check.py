@@ -17,7 +17,7 @@ from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region
 from bpflisp.front.unit import ProgramDecl, Unit
-from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
+from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, text
 
 MAX_EXPANSIONS = 200
 """How deeply expansions may nest: a macro that expands into itself goes beyond any number."""
@@ -431,12 +431,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return "did you mean " + " or ".join(f"`{each.lower()}`" for each in near) + "?" if near else ""
 
 
-NOT_BUILT = frozenset(
-    intern(name.upper()).name
-    for name in (
-        "core-load", "core-store", "core-ctx-load", "ld-btf-id", "asm",
-    )
-)  # fmt: skip
+NOT_BUILT = frozenset({"WITH-BPF-SESSION", "BPF:MAP", "BPF:PROG"})
 """Forms of the book that are known, and not built yet."""
 
 

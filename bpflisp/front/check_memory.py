@@ -9,9 +9,11 @@ from bpflisp.front.check import Checker, core, library, require_writable
 from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
 from bpflisp.front.tree import Tree
-from bpflisp.front.types import U64, Number, Pointer, Region
-from bpflisp.spec.isa import STACK_SIZE, Op
-from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, text
+from bpflisp.front.types import U64, Number, Pointer, Region, c_name, to_btf
+from bpflisp.spec import btf_build
+from bpflisp.spec.insn import Insn
+from bpflisp.spec.isa import STACK_SIZE, Kind, Op
+from bpflisp.syntax.forms import Cons, Symbol, build, element_span, fail, text
 
 MAX_OFFSET = 1 << 15
 
@@ -50,6 +52,89 @@ def _store(checker: Checker, form: Cons) -> Tree:
     off = offset(checker, off_cell)
     value = checker.value(value_cell)
     return memory(checker, address, off, kind, False, False, pointer).write(value)
+
+
+# CO-RE: the same accesses, whose offset a loader moves to where the running kernel has the member.
+
+
+def _core_type(checker: Checker, struct_cell: Cons, field_cell: Cons, kind: Number, off: int) -> str:
+    """Register the type that describes an access to a kernel structure's member: its name, and that member alone."""
+    names = [cell.car.name if isinstance(cell.car, Symbol) else "" for cell in (struct_cell, field_cell)]
+    if not all(names) or off < 0:
+        problem = f"`{text(struct_cell.car)}` and `{text(field_cell.car)}` must name a structure and its member"
+        raise fail("bad-name", problem, element_span(struct_cell))
+    struct, member = map(c_name, names)
+    described = btf_build.Struct(struct, off + kind.size, [btf_build.Member(member, to_btf(kind), off * 8)])
+    key = f"{struct}.{member}:{kind.name}@{off}"
+    checker.unit.core_types[key] = described
+    return key
+
+
+@core("core-load")
+def _core_load(checker: Checker, form: Cons) -> Tree:
+    """`(core-load T ptr off STRUCT FIELD)`."""
+    type_cell, pointer, off_cell, struct, member = checker.args(form, 5, 5)
+    kind = checker.scalar_type(type_cell)
+    address, off = checker.address(pointer, "read"), offset(checker, off_cell)
+    name = _core_type(checker, struct, member, kind, off)
+    return tree.Load(
+        address=address, off=off, size=kind.size, signed=kind.signed, core=name, type=kind, span=checker.span
+    )
+
+
+@core("core-store")
+def _core_store(checker: Checker, form: Cons) -> Tree:
+    """`(core-store T ptr off value STRUCT FIELD)`."""
+    type_cell, pointer, off_cell, value_cell, struct, member = checker.args(form, 6, 6)
+    kind = checker.scalar_type(type_cell)
+    address, off = checker.address(pointer, "written"), offset(checker, off_cell)
+    require_writable(address, pointer)
+    value = checker.value(value_cell)
+    name = _core_type(checker, struct, member, kind, off)
+    return tree.Store(
+        address=address, off=off, size=kind.size, value=value, core=name, type=value.type, span=checker.span
+    )
+
+
+@core("core-ctx-load")
+def _core_ctx_load(checker: Checker, form: Cons) -> Tree:
+    """`(core-ctx-load T off STRUCT FIELD)`."""
+    type_cell, off_cell, struct, member = checker.args(form, 4, 4)
+    kind = checker.scalar_type(type_cell)
+    off = offset(checker, off_cell)
+    read = checker.form(build("CTX", type_cell.car, off))
+    if isinstance(read, tree.ContextLoad):
+        read.core = _core_type(checker, struct, member, kind, off)
+    return read
+
+
+@core("asm")
+def _asm(checker: Checker, form: Cons) -> Tree:
+    """`(asm opcode dst src off imm)`: one raw instruction, all numbers known; its value is what `dst` then holds.
+
+    What a register holds before it is whatever the compiler left there; the compiler keeps its own values out of the
+    way of what the instruction writes. Jumps, calls, exits and 64-bit loads are refused.
+    """
+    cells_ = checker.args(form, 5, 5)
+    opcode, dst, src, off, imm = (checker.constant(cell, "an operand of `asm`") for cell in cells_)
+    in_range = 0 <= opcode < 256 and 0 <= dst <= 9 and 0 <= src <= 10 and -(1 << 15) <= off < 1 << 15
+    if not in_range or not -(1 << 31) <= imm < 1 << 32:
+        problem = f"`{text(form, 60)}` has an operand that no instruction has"
+        raise fail("bad-instruction", problem, help="(asm opcode dst src off imm)")
+    insn = Insn(opcode, dst, src, off, imm - (1 << 32) if imm >> 31 == 1 else imm)
+    if insn.row.kind not in (Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD, Kind.LOAD_SIGNED):
+        problem = f"`asm` writes arithmetic and loads, and {opcode:#04x} is `{insn.row.kind}`"
+        raise fail("bad-instruction", problem, element_span(cells_[0]))
+    return tree.Asm(insn=insn, result=dst, span=checker.span)
+
+
+@core("ld-btf-id")
+def _ld_btf_id(checker: Checker, form: Cons) -> Tree:
+    """`(ld-btf-id N)`: the kernel object that a BTF id of the running kernel names."""
+    number = checker.constant(checker.args(form, 1, 1)[0], "a BTF id")
+    if not 0 < number < 1 << 31:
+        raise fail("bad-btf-id", f"{number} is no BTF id")
+    return tree.TypeAddress(number=number, type=Pointer(Region.KERNEL), span=checker.span)
 
 
 @core("struct-alloc")

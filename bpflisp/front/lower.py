@@ -13,7 +13,7 @@ from bpflisp.front import tree
 from bpflisp.front.tree import Local, LoopMark, Tree
 from bpflisp.front.types import Pointer, Region
 from bpflisp.ir.builder import Builder
-from bpflisp.ir.ssa import Block, DataRef, FuncRef, Function, MapRef, Position, Slot, Value, const
+from bpflisp.ir.ssa import Block, CoreAccess, DataRef, FuncRef, Function, MapRef, Position, Slot, TypeRef, Value, const
 from bpflisp.spec.isa import Op
 
 
@@ -297,18 +297,18 @@ class Lowering:
 
     def _access(self, node: Tree) -> Value:
         match node:
-            case tree.Load(address=address, off=off, size=size, signed=signed):
+            case tree.Load(address=address, off=off, size=size, signed=signed, core=core):
                 base = self.value(address)
                 self._at(node.span)
-                return self.b.load(base, off, size, signed)
-            case tree.Store(address=address, off=off, size=size, value=stored):
+                return self.b.load(base, off, size, signed, _core(core))
+            case tree.Store(address=address, off=off, size=size, value=stored, core=core):
                 base, value = self._values([address, stored])
                 self._at(node.span)
-                self.b.store(base, off, size, value)
+                self.b.store(base, off, size, value, _core(core))
                 return value
-            case tree.ContextLoad(off=off, size=size, signed=signed, scalar=scalar):
+            case tree.ContextLoad(off=off, size=size, signed=signed, scalar=scalar, core=core):
                 self._at(node.span)
-                return self.b.context_load(self.context, off, size, signed, scalar)
+                return self.b.context_load(self.context, off, size, signed, scalar, _core(core))
             case tree.ContextStore(off=off, size=size, value=stored):
                 value = self.value(stored)
                 self._at(node.span)
@@ -330,6 +330,8 @@ class Lowering:
                 return MapRef(symbol)
             case tree.DataAddress(symbol=symbol):
                 return DataRef(symbol)
+            case tree.TypeAddress(number=number):
+                return TypeRef(number)
             case tree.FunctionAddress(symbol=symbol):
                 return FuncRef(symbol)
             case tree.Reserve(size=size, zeroed=zeroed):
@@ -377,6 +379,11 @@ class Lowering:
             self.b.zero(slot, 8, room - 8)
         self.spilled.append(slot)
         return slot
+
+
+def _core(name: str) -> CoreAccess | None:
+    """The relocation of a CO-RE type that the checker made: it has one member, the one that is accessed."""
+    return CoreAccess(type_name=name, access="0:0") if name else None
 
 
 def _position(span: Span | None) -> Position | None:

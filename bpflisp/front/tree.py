@@ -174,22 +174,24 @@ class Swap(Tree):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Load(Tree):
-    """Bytes at an address."""
+    """Bytes at an address. `core` names the CO-RE type by whose member a loader moves the offset; "" for none."""
 
     address: Tree
     off: int
     size: int
     signed: bool = False
+    core: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Store(Tree):
-    """Write the low bytes of a value at an address; its own value is the value."""
+    """Write the low bytes of a value at an address; its own value is the value. `core` as of a load."""
 
     address: Tree
     off: int
     size: int
     value: Tree
+    core: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -205,6 +207,7 @@ class ContextLoad(Tree):
     size: int
     signed: bool = False
     scalar: bool = True
+    core: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -256,6 +259,13 @@ class DataAddress(Tree):
     """The address of global data; by its C name."""
 
     symbol: str
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TypeAddress(Tree):
+    """The kernel object that a BTF id names."""
+
+    number: int
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -11,7 +11,7 @@ from bpflisp.front.types import (
     Struct,
     c_name,
 )
-from bpflisp.spec import maps
+from bpflisp.spec import btf_build, maps
 from bpflisp.syntax.evaluator import Interpreter
 
 
@@ -102,6 +102,7 @@ class Unit:
     headers: dict[str, HeaderAccessor] = field(default_factory=dict)
     globals: dict[str, GlobalDecl] = field(default_factory=dict)
     subprograms: dict[str, SubprogramDecl] = field(default_factory=dict)
+    core_types: dict[str, btf_build.Struct] = field(default_factory=dict)
     strings: dict[bytes, str] = field(default_factory=dict)
     source: Source | None = None
     arch: str = "x86_64"

@@ -116,8 +116,9 @@ def evaluate(form: Form, env: Variables) -> int:
         case "incf" | "decf":
             name, init = rest
             assert isinstance(name, str)
+            old = env.values[name]
             step = evaluate(init, env)
-            new = env.values[name] + (step if head == "incf" else -step)
+            new = old + (step if head == "incf" else -step)
             env.values[name] = held(env.types[name], new & MASK)
             return env.values[name]
         case "let":

@@ -1,6 +1,7 @@
 """The library beyond the chapter: further protocols, `defunion`, `defheader`, forms for tracing."""
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,37 @@ TRACING = """
 
 def test_tracing_forms_compile() -> None:
     assert load(compile_text(TRACING))["p"].type == "kprobe"
+
+
+def test_asm() -> None:
+    """`(asm opcode dst src off imm)`: here `r3 = 42`, then `r2 = r10` and a load."""
+    assert value("(+ (asm #xb7 3 0 0 42) (ctx ingress-ifindex))") == 43
+    with pytest.raises(CompileError, match="bad-instruction"):
+        compile_text("(defprog p () (asm #x95 0 0 0 0))")
+
+
+def test_core_accesses_have_records() -> None:
+    """The access is described by the name of the structure and of the member, so that a loader can find it again."""
+    source = """
+    (defprog p (:type :xdp)
+      (core-ctx-load u32 12 xdp-md ingress-ifindex))
+    (defprog q (:type :tracing :section "fentry/do_unlinkat")
+      (let ((task (get-current-task-btf)))
+        (+ (core-load i32 task 1000 task-struct pid) (core-load i32 task 1004 task-struct tgid))))"""
+    elf = compile_text(source)
+    assert b"task_struct\0" in elf
+    assert b"tgid\0" in elf
+    assert result(source) == 1
+
+
+def test_core_load_finds_the_member_of_the_running_kernel() -> None:
+    vmlinux = Path("/sys/kernel/btf/vmlinux")
+    if not vmlinux.exists():
+        pytest.skip("this kernel has no BTF")
+    source = """
+    (defprog q (:type :tracing :section "fentry/do_unlinkat")
+      (core-load i32 (get-current-task-btf) 1000 task-struct pid))"""
+    program = load(compile_text(source), kernel_btf=vmlinux)["q"]
+    found = [insn.off for insn in decode(program.insns) if insn and insn.row.kind in (Kind.LOAD, Kind.LOAD_SIGNED)]
+    assert len(found) == 1
+    assert found != [1000]
