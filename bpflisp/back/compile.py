@@ -9,12 +9,16 @@ from bpflisp.back.loops import set_depths
 from bpflisp.back.machine import Code
 from bpflisp.back.makers import drop_repeated, share_makers
 from bpflisp.back.regalloc import allocate
+from bpflisp.back.returns import several_returns, unify_returns
 from bpflisp.back.select import select
 from bpflisp.back.slots import share_slots
 from bpflisp.back.tails import merge_tails
 from bpflisp.back.target import Target
 from bpflisp.ir.clone import clone_function
 from bpflisp.ir.ssa import Function
+
+_SMALL = 2000
+"""Functions of so many instructions are compiled in more than one way, to keep the shortest."""
 
 
 def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code:
@@ -24,10 +28,21 @@ def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code
     target cannot hold (stack, distance, missing atomics), ValueError for an unknown `mcpu`.
     """
     target = Target.of(mcpu)
-    function = clone_function(function)
-    legalise(function, target)
+    legal = clone_function(function)
+    legalise(legal, target)
     if opt:
-        share_slots(function)
+        share_slots(legal)
+    code = _generate(legal, target, opt)
+    if opt > 1 and several_returns(legal) and len(code.insns) < _SMALL:
+        unify_returns(legal)
+        other = _generate(legal, target, opt)
+        if other.slots < code.slots:
+            return other
+    return code
+
+
+def _generate(function: Function, target: Target, opt: int) -> Code:
+    """The stages after legalising."""
     machine = select(function, target)
     set_depths(machine)
     if opt > 1:

@@ -6,6 +6,7 @@ one way in; on a critical edge it stands before the branch if nothing sees it on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from bpflisp.back.liveness import bits, live_in_sets
@@ -51,7 +52,9 @@ def _hoist(function: MFunction, split: list[tuple[MBlock, int]]) -> None:
     """
     live = live_in_sets(function)
     hoisted: set[MBlock] = set()
-    for block, number in split:
+    common = Counter(_effects(block.targets[number]) for block, number in split)
+    # What most edges set is set early: it may be there already then, from an earlier branch.
+    for block, number in sorted(split, key=lambda edge: -common[_effects(edge[0].targets[edge[1]])]):
         between = block.targets[number]
         assert block.end is not None
         seen = bits(block.end.uses()) | live[block.targets[1 - number]]
@@ -87,3 +90,8 @@ def _sequence(function: MFunction, pairs: list[tuple[int, Value]], move: Move) -
         else:
             ordered.append(MInsn(MOV_REG, free, sources.pop(free)))
     return ordered + leaves
+
+
+def _effects(block: MBlock) -> tuple[tuple[int, int, int, int], ...]:
+    """What the copies of an edge do."""
+    return tuple((insn.opcode, insn.dst, insn.src, insn.imm) for insn in block.body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bpflisp.back.frame import lay_out
 from bpflisp.back.layout import order_blocks
 from bpflisp.back.legalise import INVERSE
@@ -52,11 +54,19 @@ class _Rows:
             self._insn(insn)
         if block.end is None:
             if block.targets[0] is not following:
-                self._append(MInsn(JMP | JA_CODE, position=block.position), block.targets[0])
+                self._go_on(block)
         elif not block.targets:
             self._append(block.end, None)
         else:
             self._branch(block.end, block.targets[0], block.targets[1], following)
+
+    def _go_on(self, block: MBlock) -> None:
+        """A jump; to a bare exit, the exit itself."""
+        target = block.targets[0]
+        if target.end is not None and not target.targets and not target.body:
+            self._append(replace(target.end, position=block.position), None)
+        else:
+            self._append(MInsn(JMP | JA_CODE, position=block.position), target)
 
     def _branch(self, end: MInsn, taken: MBlock, other: MBlock, following: MBlock | None) -> None:
         if taken is other:

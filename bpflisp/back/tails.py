@@ -17,6 +17,17 @@ def merge_tails(function: MFunction) -> None:
     _leave_at_once(function)
     while _merge_once(function) | pass_by_empty(function):
         pass
+    _share_exit(function)
+
+
+def _share_exit(function: MFunction) -> None:
+    """Where there is a bare exit, let all other exits go there: one can fall through, the rest cost what they did."""
+    bare = next((block for block in function.blocks if block.end and not block.targets and not block.body), None)
+    if bare is None or bare.end is None:
+        return
+    for block in function.blocks:
+        if block is not bare and block.end and not block.targets and block.end.raw == bare.end.raw:
+            block.end, block.targets = None, [bare]
 
 
 def _leave_at_once(function: MFunction) -> None:

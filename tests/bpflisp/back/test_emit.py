@@ -77,7 +77,7 @@ b0:
     code = compile_function(parse_function(text))
     found = [(r.at, r.kind, r.symbol, r.addend) for r in code.relocations]
     assert found == [
-        (0, "map", "m", 0), (2, "data", "d", 4), (5, "func", "g", 0), (8, "call", "g", 0), (9, "kfunc", "k", 0),
+        (0, "map", "m", 0), (2, "data", "d", 4), (6, "func", "g", 0), (8, "call", "g", 0), (9, "kfunc", "k", 0),
     ]  # fmt: skip
     assert [(slot, position.line) for slot, position in code.lines] == [(0, 3), (5, 4), (10, 5)]
 
