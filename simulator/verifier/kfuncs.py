@@ -81,10 +81,11 @@ class KfuncCall:
 def call(m: Machine, idx: int, insn: Insn) -> int:
     """A call of a kernel function; returns the next slot, or EXIT where it ends the path."""
     name = m.layout.kfuncs.get(idx, "")
-    if not name:
-        if not insn.imm:
-            return idx + 1  # one that this kernel lacks: it may stand in code that is never reached
+    if not name and insn.imm:
         m.unsupported("a kernel function without a name")
+    if not name or _is_lacking(m, name):
+        m.unresolved.add(idx)  # it may stand in code that is taken out as dead; `finish` asks
+        return idx + 1
     made = _described(m, name)
     m.liveness.begin(idx)
     _check_sections_first(m, made)
@@ -103,6 +104,11 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
         iterators.advance(m, made.iterator, idx)
     m.liveness.commit()
     return idx + 1
+
+
+def _is_lacking(m: Machine, name: str) -> bool:
+    """Whether the kernel whose BTF was given has no such function: loaders then leave the call empty."""
+    return m.kernel_btf is not None and m.kernel_btf.find(name, BtfKind.FUNC) is None
 
 
 def _described(m: Machine, name: str) -> KfuncCall:

@@ -222,7 +222,8 @@ class Explored:
 
     `stack_depth` by function: the lowest offset accessed, as a positive number, a multiple of 8. `callbacks` and
     `async_callbacks` are the functions that were used as such, by number; `broken_fastcalls` those whose spill slots
-    were used outside of fastcall patterns; `seen` by slot: some path went through.
+    were used outside of fastcall patterns; `seen` by slot: some path went through; `unresolved` the slots of calls of
+    kernel functions that the kernel lacks, on some path.
     """
 
     stack_depth: Sequence[int]
@@ -230,6 +231,7 @@ class Explored:
     callbacks: frozenset[int] = frozenset()
     async_callbacks: frozenset[int] = frozenset()
     broken_fastcalls: frozenset[int] = frozenset()
+    unresolved: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +275,6 @@ def _depth_without_spills(layout: Layout, explored: Explored) -> list[int]:
 
 
 def _check_kfuncs_known(layout: Layout, explored: Explored) -> None:
-    """A weak kernel function that this kernel lacks may be called in dead code alone."""
-    slots = layout.slots
-    for at in range(len(slots)):
-        unknown = slots.is_kfunc_call(at) and at not in layout.kfuncs and not slots.imm[at]
-        if unknown and explored.seen[at]:
-            raise Refused("invalid kernel function call not eliminated in verifier pass", insn=at)
+    """A kernel function that this kernel lacks may be called in dead code alone."""
+    for at in sorted(explored.unresolved):
+        raise Refused("invalid kernel function call not eliminated in verifier pass", insn=at)

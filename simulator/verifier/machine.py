@@ -132,6 +132,7 @@ class Machine:
         self.broken_fastcalls: set[int] = set()
         self.callbacks: set[int] = set()
         self.async_callbacks: set[int] = set()
+        self.unresolved: set[int] = set()
         self.seen = [False] * len(self.code)
         self.pointer_kinds: list[int] = [0] * len(self.code)
         self._loop_inline: dict[int, int | None] = {}
@@ -536,6 +537,7 @@ class Machine:
             callbacks=frozenset(self.callbacks),
             async_callbacks=frozenset(self.async_callbacks),
             broken_fastcalls=frozenset(self.broken_fastcalls),
+            unresolved=frozenset(self.unresolved),
         )
 
 

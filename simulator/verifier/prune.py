@@ -284,7 +284,16 @@ class Visit:
 
 
 def _chain(m: Machine, state: State) -> Chain | None:
-    """The calls that lead to the outermost loop that a state is in, and the loop; None where it is in none."""
+    """The calls that lead to the outermost loop that a state is in, and the loop; None where it is in none.
+
+    Kept with the state: a checkpoint's place never changes.
+    """
+    if state.chain == ():
+        state.chain = _chain_of(m, state)
+    return state.chain
+
+
+def _chain_of(m: Machine, state: State) -> Chain | None:
     calls: list[int] = []
     for number in range(len(state.frames)):
         at = state.insn_of(number)
@@ -417,22 +426,18 @@ def _clean(m: Machine, state: State) -> None:
 
 
 def _clean_final(m: Machine, states: list[State], cur: State) -> None:
+    idx = cur.idx
     for state in states:
-        if (
-            state.idx != cur.idx
-            or state.branches
-            or state.cleaned
-            or not _same_calls(state, cur)
-            or _incomplete(m, state)
-        ):
+        if state.branches or state.cleaned or state.idx != idx or not _same_calls(state, cur):
             continue
-        _clean(m, state)
+        if not _incomplete(m, state):
+            _clean(m, state)
 
 
 def _same_calls(a: State, b: State) -> bool:
-    return len(a.frames) == len(b.frames) and all(
-        x.callsite == y.callsite for x, y in zip(a.frames, b.frames, strict=True)
-    )
+    if len(a.frames) != len(b.frames):
+        return False
+    return len(a.frames) == 1 or all(x.callsite == y.callsite for x, y in zip(a.frames, b.frames, strict=True))
 
 
 def clear_singular_ids(state: State) -> None:

@@ -151,7 +151,7 @@ class State:
     """A path at one instruction. A checkpoint is a state that others are compared with, kept under its instruction."""
 
     __slots__ = (
-        "branches", "callback_unroll", "cleaned", "depth", "equal", "first", "frames", "freed", "hint",
+        "branches", "callback_unroll", "chain", "cleaned", "depth", "equal", "first", "frames", "freed", "hint",
         "history", "hits", "holds", "idx", "last", "may_goto_depth", "misses", "parent", "sleepable",
     )  # fmt: skip
 
@@ -174,6 +174,7 @@ class State:
         self.freed = False
         self.equal: State | None = None
         self.hint: tuple[int, int] | None = None
+        self.chain: tuple[int, ...] | None = ()
 
     def copy(self) -> State:
         """An independent copy, as the kernel's copy_verifier_state makes it."""
@@ -196,6 +197,7 @@ class State:
         new.freed = False
         new.equal = None
         new.hint = None
+        new.chain = ()
         return new
 
     @property
