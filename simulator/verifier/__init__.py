@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,22 @@ def verify(
     enabled = gc.isenabled()
     gc.disable()
     try:
-        return judge(program, profile(kernel), typed, log_level, cpus)
+        verdict = judge(program, profile(kernel), typed, log_level, cpus)
     finally:
         if enabled:
             gc.enable()
+    return _without_what_is_missing(program, verdict)
+
+
+def _without_what_is_missing(program: Program, verdict: Verdict) -> Verdict:
+    """An older kernel refuses what it does not have, whatever our walk through the program said of the rest.
+
+    The words of its refusal are not known for each feature, so the message says what is missing, in ours.
+    """
+    from simulator.needs import missing
+
+    lacks = missing(program, verdict.kernel) if verdict.accepted else []
+    if not lacks:
+        return verdict
+    message = f"{lacks[0].feature} needs kernel {lacks[0].kernel}"
+    return replace(verdict, accepted=False, message=message, code="needs-newer-kernel", insn=lacks[0].insn)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec import helpers as spec
+from bpflisp.spec import hooks
 from bpflisp.spec import maps as map_spec
 from bpflisp.spec.helpers import Arg, ArgType, Proto, RetType
 from bpflisp.spec.insn import Insn
@@ -128,7 +129,9 @@ class Helpers:
         found = self._protos.get(number)
         if found is None:
             program = m.program
-            found = self._protos[number] = spec.proto(number, program.type, program.attach_type, self.sleepable)
+            found = self._protos[number] = spec.proto(
+                number, program.type, program.attach_type, self.sleepable, self.kernel
+            )
         return found
 
 
@@ -142,6 +145,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     proto = m.helpers.proto(m, insn.imm)
     if not m.gpl_compatible and insn.imm in m.helpers.gpl_only:
         m.fail("cannot call GPL-restricted function from non-GPL compatible program")
+    _check_hook(m, proto)
     made = Call(helper.name, proto)
     _check_place(m, made, insn.imm)
     m.liveness.begin(idx)
@@ -179,6 +183,17 @@ def _after_tail_call(m: Machine, idx: int) -> int:
     m.frame.regs[0] = UNKNOWN_REG
     m.liveness.commit()
     return calls.leave(m, idx)
+
+
+def _check_hook(m: Machine, proto: Proto) -> None:
+    """That a helper for some hooks alone is called from one of those."""
+    program = m.program
+    try:
+        allowed = hooks.allows(proto.allowed_hook, program.type, program.attach_type, program.attach_target)
+    except KeyError:
+        m.unsupported(f"the helper {proto.name} in this hook")
+    if not allowed:
+        m.fail(hooks.NOT_ALLOWED)
 
 
 def _check_place(m: Machine, made: Call, number: int) -> None:

@@ -28,6 +28,7 @@ from simulator.verifier.regs import ZERO, Reg
 from simulator.verifier.retval import return_range, returns_nothing
 from simulator.verifier.scalar import Domain, rules_of
 from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, Step
+from simulator.verifier.trail import Trail
 from simulator.verifier.typed import Typed
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Machine:
         self._note_program_facts()
         self._reset_counts()
         self.steps: list[Run | None] = [None] * len(self.code)
+        self.trail = Trail() if log_level else None
 
     def _note_call_facts(self) -> None:
         facts = self.layout.calls
@@ -111,7 +113,7 @@ class Machine:
         self.packet_changers = PACKET_CHANGERS
 
     def _note_program_facts(self) -> None:
-        self.context_table = contexts.access_table(self.program.type, self.program.attach_type)
+        self.context_table = contexts.access_table(self.program.type, self.program.attach_type, self.kernel)
         self.context_is_plain_memory = self.program.type == "syscall"
         self.flow_keys_size = 56
         self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
@@ -232,6 +234,8 @@ class Machine:
         self.state = item.state
         self.frame = item.state.frames[-1]
         self.name_frames()
+        if self.trail is not None:
+            self.trail.back_to(item.log)
         if self.log.level < 2:
             self.log.reset(item.log)
         self.idx = item.idx
@@ -239,6 +243,8 @@ class Machine:
         return item.prev
 
     def _log_step(self, prev: int, idx: int) -> None:
+        if self.trail is not None:
+            self.trail.note(self, idx)
         if self.starts_afresh and self.log.level >= 2:
             self.log.write(f"\nfrom {prev} to {idx}:")
             self.log.state(self, self.state, len(self.state.frames) - 1, True)
