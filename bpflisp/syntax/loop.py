@@ -320,7 +320,7 @@ def _for_each(loop: _Loop, pattern: object, word: str) -> Step:
     collection = loop.value(loop.form())
     by = loop.interpreter.function(loop.value(loop.form())) if loop.take("BY") else None
     if word == "ACROSS":
-        from bpflisp.syntax.functions import sequence
+        from bpflisp.syntax.data import sequence
 
         items: Iterator[object] = iter(sequence(collection))
     else:

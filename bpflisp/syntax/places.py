@@ -128,7 +128,7 @@ def _incf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
 
 @special("push", "pushnew")
 def _push(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    from bpflisp.syntax.functions import equal
+    from bpflisp.syntax.data import equal
 
     item_form, target, *_ = arguments(form, 2)
     item = interpreter.value(item_form, scope)

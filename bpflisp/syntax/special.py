@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from bpflisp.syntax import lambda_list
-from bpflisp.syntax.evaluator import BlockExit, Interpreter, Scope, Special, Values
+from bpflisp.syntax.evaluator import Interpreter, Scope, Special, Values
 from bpflisp.syntax.forms import (
     NIL,
     QUASIQUOTE,
@@ -15,7 +15,6 @@ from bpflisp.syntax.forms import (
     FormError,
     Symbol,
     T,
-    atom_text,
     elements,
     fail,
     intern,
@@ -39,7 +38,7 @@ def special(*names: str) -> Callable[[Special], Special]:
 
 def table() -> Mapping[Symbol, Special]:
     """Name -> evaluation, of every special form."""
-    from bpflisp.syntax import loop, places  # noqa: F401  (they register themselves)
+    from bpflisp.syntax import definitions, iteration, loop, places  # noqa: F401  (they register themselves)
 
     return _TABLE
 
@@ -291,7 +290,7 @@ def _or(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
 
 @special("case", "ecase", "ccase")
 def _case(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    from bpflisp.syntax.functions import eql
+    from bpflisp.syntax.data import eql
 
     key_form, *clauses = arguments(form, 1)
     key = interpreter.value(key_form, scope)
@@ -319,117 +318,6 @@ def _typecase(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     if form.car is intern("ETYPECASE"):
         raise fail("no-case", f"`{text(key)}` is of none of the types", form.span)
     return NIL
-
-
-class _Block:
-    """One activation of a block."""
-
-
-def run_block(interpreter: Interpreter, name: Symbol, body: object, scope: Scope) -> object:
-    """Evaluate forms in a new block of that name."""
-    inner = Scope(scope)
-    block = _Block()
-    inner.blocks[name] = block
-    try:
-        return interpreter.progn(body, inner)
-    except BlockExit as leaving:
-        if leaving.block is not block:
-            raise
-        return leaving.value
-
-
-@special("block")
-def _block(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    name = arguments(form, 1)[0]
-    assert isinstance(form.cdr, Cons)
-    return run_block(interpreter, name if isinstance(name, Symbol) else NIL, form.cdr.cdr, scope)
-
-
-@special("return-from", "return")
-def _return_from(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    items = arguments(form, 0, 2)
-    name = NIL if form.car is intern("RETURN") else items.pop(0) if items else NIL
-    value = interpreter.eval(items[0], scope) if items else NIL
-    where: Scope | None = scope
-    while where is not None:
-        if isinstance(name, Symbol) and name in where.blocks:
-            raise BlockExit(where.blocks[name], value)
-        where = where.parent
-    raise fail("bad-return", f"no block is named `{text(name)}` here", form.span)
-
-
-@special("dolist")
-def _dolist(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    head, *body = arguments(form, 1)
-    name, list_form, *result = elements(head)
-    items = elements(interpreter.value(list_form, scope))
-    return _each(interpreter, name_of(name, "`dolist`"), items, body, result, scope)
-
-
-@special("dotimes")
-def _dotimes(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    head, *body = arguments(form, 1)
-    parts = elements(head)
-    count = interpreter.value(parts[1], scope) if len(parts) > 1 else NIL
-    if not isinstance(count, int):
-        raise fail("bad-argument", f"`dotimes` counts to a whole number, not `{text(count)}`", form.span)
-    return _each(interpreter, name_of(parts[0], "`dotimes`"), range(count), body, parts[2:], scope)
-
-
-def _each(
-    interpreter: Interpreter,
-    name: Symbol,
-    items: Sequence[object],
-    body: list[object],
-    result: list[object],
-    scope: Scope,
-) -> object:
-    inner = Scope(scope)
-    block = _Block()
-    inner.blocks[NIL] = block
-    forms = lisp_list(body)
-    try:
-        for item in items:
-            each = Scope(inner)
-            each.variables[name] = item
-            interpreter.fuel -= 1
-            interpreter.eval(Cons(intern("PROGN"), forms), each)
-        inner.variables[name] = NIL if isinstance(items, list) else len(items)
-        return interpreter.eval(result[0], inner) if result else NIL
-    except BlockExit as leaving:
-        if leaving.block is not block:
-            raise
-        return leaving.value
-
-
-@special("do", "do*")
-def _do(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    variables, ending, *body = arguments(form, 2)
-    inner = Scope(scope)
-    block = _Block()
-    inner.blocks[NIL] = block
-    clauses = [elements(item) if isinstance(item, Cons) else [item] for item in elements(variables)]
-    sequential = form.car is intern("DO*")
-    for clause in clauses:
-        init = clause[1] if len(clause) > 1 else NIL
-        inner.variables[name_of(clause[0], "`do`")] = interpreter.value(init, inner if sequential else scope)
-    test, *result = elements(ending)
-    try:
-        while interpreter.value(test, inner) is NIL:
-            interpreter.progn(lisp_list(body), inner)
-            steps = [clause for clause in clauses if len(clause) > 2]
-            if sequential:
-                for clause in steps:
-                    inner.variables[name_of(clause[0], "`do`")] = interpreter.value(clause[2], inner)
-                continue
-            values = [interpreter.value(clause[2], inner) for clause in steps]
-            for clause, value in zip(steps, values, strict=True):
-                inner.variables[name_of(clause[0], "`do`")] = value
-        return interpreter.progn(lisp_list(result), inner)
-    except BlockExit as leaving:
-        if leaving.block is not block:
-            raise
-        return leaving.value
 
 
 _CONDITIONS = ("ERROR", "CONDITION", "SIMPLE-ERROR", "SERIOUS-CONDITION", "T")
@@ -461,93 +349,3 @@ def _handler_case(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
                     inner.variables[name_of(name, "a handler")] = problem.diagnostic.problem
                 return interpreter.progn(lisp_list(handler), inner)
         raise
-
-
-# Local and global definitions
-
-
-@special("flet", "labels")
-def _flet(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    definitions, *body = arguments(form, 1)
-    inner = Scope(scope)
-    around = inner if form.car is intern("LABELS") else scope
-    for definition in elements(definitions):
-        assert_definition(definition, form)
-        assert isinstance(definition, Cons)
-        name = name_of(definition.car, "a function")
-        inner.functions[name] = interpreter.closure(definition.cdr, around, name.name)
-    return interpreter.progn(lisp_list(body), inner)
-
-
-@special("macrolet")
-def _macrolet(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    definitions, *body = arguments(form, 1)
-    inner = Scope(scope)
-    for definition in elements(definitions):
-        assert_definition(definition, form)
-        assert isinstance(definition, Cons)
-        name = name_of(definition.car, "a macro")
-        inner.functions[name] = interpreter.macro(name, definition.cdr, scope)
-    return interpreter.progn(lisp_list(body), inner)
-
-
-def assert_definition(definition: object, form: Cons) -> None:
-    """Refuse what is not `(name params body...)`."""
-    if not isinstance(definition, Cons) or not isinstance(definition.cdr, Cons):
-        raise fail("bad-definition", f"`{text(definition)}` is not (name (parameter...) body...)", form.span)
-
-
-@special("defun")
-def _defun(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    assert_definition(form.cdr, form)
-    assert isinstance(form.cdr, Cons)
-    name = name_of(form.cdr.car, "`defun`")
-    interpreter.functions[name] = interpreter.closure(form.cdr.cdr, scope, name.name)
-    return name
-
-
-@special("defmacro")
-def _defmacro(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    assert_definition(form.cdr, form)
-    assert isinstance(form.cdr, Cons)
-    name = name_of(form.cdr.car, "`defmacro`")
-    interpreter.macros[name] = interpreter.macro(name, form.cdr.cdr, scope)
-    return name
-
-
-@special("defconstant", "defparameter", "defvar")
-def _define(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    items = arguments(form, 1, 3)
-    name = name_of(items[0], f"`{text(form.car)}`")
-    if form.car is intern("DEFVAR") and name in interpreter.variables:
-        return name
-    value = interpreter.value(items[1], scope) if len(items) > 1 else NIL
-    interpreter.variables[name] = value
-    if form.car is intern("DEFCONSTANT"):
-        interpreter.constants.add(name)
-    else:
-        interpreter.dynamic.add(name)
-    return name
-
-
-@special("in-package", "defpackage", "use-package", "declaim", "declare", "proclaim", "export", "require", "provide")
-def _passed_over(_: Interpreter, __: Cons, ___: Scope) -> object:
-    return NIL
-
-
-@special("assert")
-def _assert(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    items = arguments(form, 1)
-    if interpreter.value(items[0], scope) is NIL:
-        message = ""
-        if len(items) > 2:
-            values = [interpreter.value(item, scope) for item in items[2:]]
-            shown = interpreter.functions[intern("FORMAT")](NIL, *values)
-            message = atom_text(shown, readable=False)
-        raise fail("assertion", message or f"`{text(items[0])}` does not hold", form.span)
-    return NIL
-
-
-@special("check-type")
-def _check_type(_: Interpreter, __: Cons, ___: Scope) -> object:
-    return NIL

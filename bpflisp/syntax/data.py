@@ -1,0 +1,157 @@
+"""What the library functions share: truth, equality, sequences, hash tables, keyword arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, T, cells, elements, fail, lisp_list, text
+
+Function = Callable[..., object]
+
+MAX_BITS = 1 << 16
+"""How many bits a number may have at compile time: more is a mistake, and would take all memory."""
+
+MAX_ELEMENTS = 1 << 17
+
+
+def truth(value: object) -> object:
+    """Python's truth as Lisp's."""
+    return T if value else NIL
+
+
+class Table:
+    """A hash table; keys compare by `equal`."""
+
+    def __init__(self) -> None:
+        self._items: dict[object, tuple[object, object]] = {}
+
+    def get(self, key: object, default: object = NIL) -> object:
+        """The value of a key, or the default."""
+        return self._items.get(_hashable(key), (key, default))[1]
+
+    def has(self, key: object) -> bool:
+        """Whether the key is there."""
+        return _hashable(key) in self._items
+
+    def set(self, key: object, value: object) -> None:
+        """Give a key its value."""
+        self._items[_hashable(key)] = (key, value)
+
+    def remove(self, key: object) -> bool:
+        """Take a key out; whether it was there."""
+        return self._items.pop(_hashable(key), None) is not None
+
+    def keys(self) -> list[object]:
+        """The keys, in the order in which they came."""
+        return [key for key, _ in self._items.values()]
+
+    def values(self) -> list[object]:
+        """The values, in the order of the keys."""
+        return [value for _, value in self._items.values()]
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._items.clear()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def _hashable(key: object) -> object:
+    if isinstance(key, Cons):
+        return ("cons", tuple(_hashable(cell.car) for cell in cells(key)))
+    if isinstance(key, list):
+        return ("vector", tuple(_hashable(item) for item in key))
+    return (type(key), key)
+
+
+def eql(a: object, b: object) -> bool:
+    """The same object, or the same number or character."""
+    if isinstance(a, int | float | Fraction) and isinstance(b, int | float | Fraction):
+        return type(a) is type(b) and a == b
+    return a is b or (isinstance(a, Character) and a == b)
+
+
+def equal(a: object, b: object) -> bool:
+    """The same structure."""
+    while isinstance(a, Cons) and isinstance(b, Cons):
+        if not equal(a.car, b.car):
+            return False
+        a, b = a.cdr, b.cdr
+    return eql(a, b) or (isinstance(a, str) and isinstance(b, str) and a == b)
+
+
+def sequence(value: Any) -> list[Any]:
+    """The elements of a list, a vector or a string."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        return [Character(char) for char in value]
+    return elements(value)
+
+
+def like(model: Any, items: Iterable[Any]) -> Any:
+    """A sequence of the kind of `model`."""
+    if isinstance(model, list):
+        return list(items)
+    if isinstance(model, str):
+        return "".join(item.char for item in items)
+    return lisp_list(items)
+
+
+def string_of(value: Any) -> str:
+    """A string, or the name of a symbol or character."""
+    if isinstance(value, Symbol):
+        return value.name.removeprefix(":")
+    if isinstance(value, Character):
+        return value.char
+    if not isinstance(value, str):
+        raise TypeError(f"{text(value)} is no string")
+    return value
+
+
+def keywords_of(args: tuple[Any, ...]) -> dict[str, Any]:
+    """The keyword arguments at the end of a call."""
+    if len(args) % 2:
+        raise TypeError("keyword arguments come in pairs")
+    return {key.name[1:]: value for key, value in zip(args[::2], args[1::2], strict=True)}
+
+
+def itself(item: Any) -> Any:
+    """The key where none is given."""
+    return item
+
+
+def append(*lists: Any) -> object:
+    """One list of the elements of all; the last is shared."""
+    if not lists:
+        return NIL
+    items: list[Any] = []
+    for each in lists[:-1]:
+        items += elements(each)
+    return lisp_list(items, lists[-1])
+
+
+def coerce(value: Any, kind: Any) -> object:
+    """A sequence as another kind of sequence."""
+    name = kind.name if isinstance(kind, Symbol) else kind.car.name
+    if name == "LIST":
+        return lisp_list(sequence(value))
+    if name in ("VECTOR", "SIMPLE-VECTOR", "ARRAY"):
+        return list(sequence(value))
+    if name in ("STRING", "SIMPLE-STRING"):
+        return value if isinstance(value, str) else "".join(item.char for item in sequence(value))
+    return value
+
+
+def length(items: Any) -> int:
+    """The number of elements."""
+    return len(items) if isinstance(items, str | list | Table) else len(elements(items))
+
+
+def bounded(count: int) -> None:
+    """Refuse to make so many elements."""
+    if count > MAX_ELEMENTS:
+        raise fail("too-big", f"more than {MAX_ELEMENTS} elements")
