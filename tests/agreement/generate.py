@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = _rows(range(seed, seed + options.count), options.jobs, options.seconds)
     score = Score(rows)
     print(report(score))
+    if options.record:
+        _record(rows, Path(options.record))
     differing = score.disagreements()
     kinds = _kinds(differing)
     print(f"\n{len(differing)} disagreements of {len(kinds)} kinds")
@@ -74,6 +76,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--show", type=int, default=20, help="how many kinds of disagreement to print")
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True, help="make them smaller")
     parser.add_argument("--keep", default="", help="a folder for the small programs")
+    parser.add_argument("--record", default="", help="a file for what agrees, as records with the kernel's answer")
     return parser
 
 
@@ -195,6 +198,16 @@ def listing(program: Draft, code: Code) -> list[str]:
     return lines
 
 
+def _map_records(maps: Sequence[MapDef]) -> list[dict[str, Any]]:
+    """The maps as a record has them: the templates of maps in maps after all others."""
+    templates = [definition.inner for definition in maps if definition.inner is not None]
+    rows = [_map_record(definition) for definition in [*maps, *templates]]
+    for row, definition in zip(rows, maps, strict=False):
+        if definition.inner is not None:
+            row["inner"] = len(maps) + templates.index(definition.inner)
+    return rows
+
+
 def _map_record(definition: MapDef) -> dict[str, Any]:
     kind = map_types.by_name(definition.type)
     return {
@@ -228,10 +241,24 @@ def record_of(program: Draft, code: Code, name: str) -> dict[str, Any]:
         "license": program.license,
         "insns": insns.hex(),
         "relocs": relocations,
-        "maps": [_map_record(definition) for definition in program.maps],
+        "maps": _map_records(program.maps),
         **kernel,
         "text": listing(program, code),
     }
+
+
+def _record(rows: Iterable[Row], file: Path) -> None:
+    """Writes the short programs that agree, one of each outcome without its numbers, for runs without a kernel."""
+    kept: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        if not signature(row) and (row.kernel_processed or 0) < 500:
+            kept.setdefault((_plain(row.kernel_message) or ",".join(row.features),), row)
+    with file.open("w", encoding="utf-8") as out:
+        for row in kept.values():
+            program = draft(int(row.id))
+            record = record_of(program, program.code, f"generated-{row.id}")
+            del record["text"]
+            out.write(json.dumps(record) + "\n")
 
 
 def _keep(program: Draft, code: Code, seed: int, folder: Path) -> None:

@@ -9,7 +9,9 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 from simulator.program import MapDef, Program
 from tests.agreement.code import Code
-from tests.agreement.fragments import FRAGMENTS, scalar
+from tests.agreement.fragments import FRAGMENTS, any_fragment
+from tests.agreement.fragments_memory import reach, reach_variable
+from tests.agreement.fragments_numbers import scalar
 from tests.agreement.mutate import mutated
 from tests.agreement.writer import CONTEXT, SCALAR, Parts, Value, Writer
 
@@ -26,6 +28,9 @@ TYPES = {
 }  # fmt: skip
 
 SLEEPABLE = 0x10
+
+# BPF_F_STRICT_ALIGNMENT, BPF_F_ANY_ALIGNMENT, BPF_F_TEST_STATE_FREQ (a state is kept at every instruction), and none.
+FLAGS = {0: 17, 0x1: 1, 0x2: 1, 0x8: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def draft(seed: int) -> Draft:
     """The program of a seed. About half of the seeds are given a mistake."""
     rng = random.Random(seed)
     kind, attach_type = rng.choices(list(TYPES), list(TYPES.values()))[0]
-    parts = Parts(rng, kind, attach_type)
+    parts = Parts(rng, kind, attach_type, any_fragment, _of_a_loop)
     _main(parts, rng)
     done = 0
     while done < len(parts.functions):
@@ -69,8 +74,13 @@ def draft(seed: int) -> Draft:
         code = mutated(rng, code)
         parts.tiers.add("mutated")
     licensed = "GPL" if rng.random() < 0.95 else "Proprietary"
-    flags = SLEEPABLE if kind == "syscall" else 0
+    flags = rng.choices(list(FLAGS), list(FLAGS.values()))[0] | (SLEEPABLE if kind == "syscall" else 0)
     return Draft(code, kind, attach_type, tuple(parts.maps), licensed, flags, tuple(sorted(parts.tiers)))
+
+
+def _of_a_loop(w: Writer) -> None:
+    """Memory that was found before, reached again and again."""
+    w.random.choice((reach, reach_variable))(w)
 
 
 def _main(parts: Parts, rng: random.Random) -> None:
@@ -79,7 +89,7 @@ def _main(parts: Parts, rng: random.Random) -> None:
         w.move(6, 1)
         w.kept.add(6)
     chosen = rng.choices(list(FRAGMENTS), list(FRAGMENTS.values()), k=rng.choice((2, 3, 4, 6)))
-    for _ in range(rng.choice((1, 2, 3, 4, 6, 8, 12))):
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 3, 4, 4, 6, 8, 12, 30))):
         rng.choice(chosen)(w)
     _leave(w)
 

@@ -6,6 +6,7 @@ What it keeps is a guess that makes the program plausible, not a judgement: the 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from bpflisp.spec.insn import Insn
@@ -48,11 +49,13 @@ class Value:
 
 @dataclass
 class Parts:
-    """What the functions of one program share."""
+    """What the functions of one program share. `inside` writes the inside of a condition, `inside_loop` of a loop."""
 
     random: random.Random
     type: str
     attach_type: str
+    inside: Callable[[Writer], None]
+    inside_loop: Callable[[Writer], None]
     maps: list[MapDef] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
