@@ -161,31 +161,63 @@ def _thread(source: Block, edge: Edge, known: list[Test], function: Function) ->
     if outcome is None:
         return False
     onward = end.then if outcome else end.other
-    if onward.block is middle or not _stay_defined(middle, onward.block):
+    if onward.block is middle:
         return False
+    readers = _readers_beyond(middle, onward.block)
+    if readers and not _hand_over(middle, onward, readers, function):
+        return False
+    # What the edge hands over may have got a new name just now.
+    handed = dict(zip(middle.params, edge.args, strict=True))
     edge.block, edge.args = onward.block, [handed.get(arg, arg) for arg in onward.args]
     return True
 
 
-def _stay_defined(middle: Block, onward: Block) -> bool:
-    """Whether nothing that is reached from `onward` without passing `middle` reads a parameter of `middle`.
+def _readers_beyond(middle: Block, onward: Block) -> list[Block]:
+    """The blocks that are reached from `onward` without passing `middle`, and read a parameter of `middle`.
 
-    The edge that is moved makes a way there that does not pass it. Values of other blocks stay defined: `middle` has no
-    instructions of its own, and what dominates it dominates the edge's source.
+    The edge that is moved makes a way there on which the parameter has no value. Values of other blocks stay defined:
+    `middle` has no instructions of its own, and what dominates it dominates the edge's source.
     """
     own = set(middle.params)
     if not own:
-        return True
-    seen = {middle, onward}
-    todo = [onward]
+        return []
+    beyond = _reachable(onward, middle)
+    return [b for b in beyond if any(v in own for instr in b.instructions() for v in ssa.operands(instr))]
+
+
+def _reachable(start: Block, without: Block) -> list[Block]:
+    """The blocks that are reached from `start` without passing the other."""
+    seen = {start: None, without: None}
+    todo = [start]
     while todo:
-        block = todo.pop()
-        if any(value in own for instr in block.instructions() for value in ssa.operands(instr)):
-            return False
-        for successor in block.successors():
+        for successor in todo.pop().successors():
             if successor not in seen:
-                seen.add(successor)
+                seen[successor] = None
                 todo.append(successor)
+    return [block for block in seen if block is not without]
+
+
+def _hand_over(middle: Block, onward: Edge, readers: list[Block], function: Function) -> bool:
+    """Let `onward` take what its readers need of the parameters of `middle` as parameters of its own.
+
+    That is how a loop whose first test is decided comes to be tested at its end. It is possible where `middle` alone
+    leads there, and nobody is a reader that control reaches without passing there.
+    """
+    target = onward.block
+    if len(incoming_edges(function)[target]) != 1 or target is function.entry:
+        return False
+    outside = set(_reachable(function.entry, target))
+    if any(reader in outside for reader in readers):
+        return False
+    new: dict[Value, Value] = {}
+    for param in middle.params:
+        twin = ssa.Param(param.name)
+        target.params.append(twin)
+        onward.args.append(param)
+        new[param] = twin
+    for reader in readers:
+        for instr in reader.instructions():
+            ssa.replace_operands(instr, {v: new[v] for v in ssa.operands(instr) if v in new})
     return True
 
 
