@@ -11,7 +11,7 @@ from simulator.helpers.registry import models
 from simulator.machine import Machine
 
 _TUNNEL_KEY = 44
-_TUNNEL_SIZES = frozenset({8, 20, 24, 28, 44})
+_TUNNEL_SIZES = frozenset({8, 22, 24, 28, 44})
 _CE = 3
 _MAX_TSTAMP_TYPE = 2
 
@@ -135,7 +135,7 @@ def set_tstamp(machine: Machine, context: int, time: int, kind: int, *_: int) ->
     """Sets when the packet came or is to go: EOPNOTSUPP for anything but IP, EINVAL for a time that has no kind."""
     if protocol(machine) not in (IPV4, IPV6):
         return -errno.EOPNOTSUPP
-    if kind > _MAX_TSTAMP_TYPE or (kind == 0 and time) or (kind and not time):
+    if kind > _MAX_TSTAMP_TYPE or (kind and not time):
         return -errno.EINVAL
     set_field(machine, "tstamp", time)
     set_field(machine, "tstamp_type", kind)

@@ -98,11 +98,11 @@ def _replace(machine: Machine, offset: int, old: int, new: int, flags: int) -> i
     data = data_of(machine)
     if offset > 0xFFFF or offset & 1 or offset + 2 > len(data):
         return -errno.EFAULT
-    if size not in (0, 2, 4) or (size == 0 and old):
-        return -errno.EINVAL
     (checksum,) = struct.unpack_from("<H", data, offset)
     if flags & _MANGLED_0 and not flags & _ENFORCE and not checksum:
         return 0
+    if size not in (0, 2, 4) or (size == 0 and old):
+        return -errno.EINVAL
     mask = 0xFFFF if size == 2 else M32
     total = subtract(~checksum & M32, old & mask) if size else ~checksum & M32
     checksum = fold(add(total, new & mask))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from bpflisp.spec.alu import M32, M64, signed
 from simulator.machine import Machine
 
-_CONVERSION = re.compile(rb"%(?:(%)|([-+ #0]*)(\d*)(?:(p(?:K|x|s|S|B|ks|us|[iI][46])?)|(l{0,2})([diuxXcs])))")
+_CONVERSION = re.compile(rb"%(?:(%)|([-+ 0]*)(\d*)(?:(p(?:K|x|s|S|B|ks|us|[iI][46])?)|(l{0,2})([diuxX])|([cs])))")
 _MAX_STRING = 512
 
 
@@ -51,9 +51,9 @@ def format_bytes(machine: Machine, text: bytes, arguments: Sequence[int]) -> byt
 def _converted(machine: Machine, found: re.Match[bytes], value: int) -> bytes:
     if found[4]:
         return _pointer(machine, found[4].decode(), value)
-    if found[6] == b"s":
+    if found[7] == b"s":
         return _string(machine, value)
-    if found[6] == b"c":
+    if found[7] == b"c":
         return _filled(bytes([value & 0xFF]), found)
     bits = 64 if found[5] else 32
     value &= M64 if found[5] else M32
@@ -62,8 +62,6 @@ def _converted(machine: Machine, found: re.Match[bytes], value: int) -> bytes:
         value = signed(value, bits)
     flags = found[2].decode()
     text = format(abs(value), {"x": "x", "X": "X"}.get(kind, "d"))
-    if "#" in flags and kind in "xX" and value:
-        text = f"0{kind}{text}"
     sign = "-" if value < 0 else "+" if "+" in flags and kind in "di" else ""
     return _filled((sign + text).encode(), found)
 

@@ -181,40 +181,43 @@ def skb_adjust_room(machine: Machine, context: int, difference: int, mode: int, 
     """Adds zeros behind the link-layer or the network header, or takes bytes away from there."""
     difference, mode = signed(difference, 32), mode & M32
     family = protocol(machine)
-    if flags & ~_ROOM_FLAGS or mode not in (_ROOM_NET, _ROOM_MAC):
-        return -ENOTSUPP if flags & ~_ROOM_FLAGS == 0 else -errno.EINVAL
+    if flags & ~_ROOM_FLAGS:
+        return -errno.EINVAL
     if abs(difference) > 0xFFF:
         return -errno.EFAULT
-    if family not in (IPV4, IPV6):
+    if family not in (IPV4, IPV6) or mode not in (_ROOM_NET, _ROOM_MAC):
         return -ENOTSUPP
     header = 20 if family == IPV4 else 40
     data, network = data_of(machine), machine.network_offset - len(machine.link_header)
-    at = network + (header if mode == _ROOM_NET else 0)
-    refused = _refuses_room(difference, flags, len(data) - network, len(data), header)
+    refused = _refuses_room(difference, flags, len(data) - network, header)
     if refused:
         return refused
-    changed = data[:at] + (bytes(difference) + data[at:] if difference >= 0 else data[at - difference :])
-    change(machine, changed)
-    if difference > 0 and flags & _ENCAP_L3:
+    at = network + (header if mode == _ROOM_NET else 0)
+    if at - difference > len(data):
+        return -errno.ENOMEM
+    change(machine, data[:at] + (bytes(difference) + data[at:] if difference >= 0 else data[at - difference :]))
+    if flags & _ENCAP_L3:
         set_protocol(machine, IPV6 if flags & _ENCAP_L3_IPV6 else IPV4)
-    if difference < 0 and flags & _DECAP_L3:
+    if flags & _DECAP_L3:
         set_protocol(machine, IPV6 if flags & _DECAP_L3_IPV6 else IPV4)
     return 0
 
 
-def _refuses_room(difference: int, flags: int, after_link: int, whole: int, header: int) -> int:
-    """The error of a change of room, 0 for none."""
-    if difference >= 0 and flags & _DECAP_L3:
-        return -errno.EINVAL
+def _refuses_room(difference: int, flags: int, after_link: int, header: int) -> int:
+    """The error of a change of room, 0 for none, in the order in which the kernel looks."""
+    least = header
     if flags & _DECAP_L3:
-        if flags & _DECAP_L3 == _DECAP_L3 or difference >= 0:
+        if difference >= 0 or flags & _DECAP_L3 == _DECAP_L3:
             return -errno.EINVAL
-        header = 20 if flags & _DECAP_L3_IPV4 else 40
-    if flags & _ENCAP_L3 == _ENCAP_L3 or (flags & _ENCAP_L4_GRE and flags & _ENCAP_L4_UDP):
-        return -errno.EINVAL
-    if difference < 0 and (-difference >= after_link or after_link + difference < header):
+        least = 20 if flags & _DECAP_L3_IPV4 else 40
+    if difference < 0:
+        if -difference >= after_link or after_link + difference < least:
+            return -ENOTSUPP
+        return -errno.EINVAL if flags & ~(_FIXED_GSO | _NO_CSUM_RESET | _DECAP_L3) else 0
+    if after_link + difference > _MAX_SKB:
         return -ENOTSUPP
-    return -ENOTSUPP if whole + difference > _MAX_SKB else 0
+    both = flags & _ENCAP_L3 == _ENCAP_L3 or (flags & _ENCAP_L4_GRE and flags & _ENCAP_L4_UDP)
+    return -errno.EINVAL if flags & _ENCAP_L3 and both else 0
 
 
 # VLAN tags: the outermost is beside the packet, in the buffer's own fields.

@@ -26,7 +26,7 @@ def _parsed(text: bytes, flags: int, may_be_negative: bool) -> tuple[int, int]:
     prefix = text[at : at + 2].lower() == b"0x" and text[at + 2 : at + 3].isalnum()
     if base == 0:
         base = 16 if prefix else 8 if text[at : at + 1] == b"0" else 10
-    if base == 16 and prefix:
+    if base == 16 and text[at : at + 2].lower() == b"0x":
         at += 2
     start, value = at, 0
     while at < len(text) and (digit := _digit(text[at])) is not None and digit < base:

@@ -124,7 +124,7 @@ class PerCpuArray(Array):
 
     def store(self, key: bytes, value: bytes, flags: int, cpu: int) -> int:
         (index,) = _INDEX.unpack(key)
-        refused = -errno.EINVAL if flags > base.EXIST else self._refuses(index, flags)
+        refused = self._refuses(index, flags)
         if not refused:
             at = index * self.stride
             self.blocks[cpu].view[at : at + len(value)] = value
