@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.calling import call
+from tests.plugin.loaded import LOADED
 from tests.plugin.objects import PORT_BLOCKER, ROOT
 
 pytest_plugins = ("pytester",)
+
+assert LOADED
 
 DOCS = ROOT / "docs"
 

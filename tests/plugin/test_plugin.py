@@ -10,17 +10,12 @@ from pathlib import Path
 
 import pytest
 
-# So that the runs inside of this process find them loaded.
-import scapy.layers.inet
-
-import simulator.calling
-import simulator.loader
-import simulator.verifier.report
+from tests.plugin.loaded import LOADED
 from tests.plugin.objects import PORT_BLOCKER, ROOT
 
 pytest_plugins = ("pytester",)
 
-LOADED = (scapy, simulator)
+assert LOADED
 
 QUICKLY = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 """Options of every run: Hypothesis' plugin imports Hypothesis anew in each."""
