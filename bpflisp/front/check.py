@@ -162,6 +162,8 @@ class Checker:
         raise self._unbound(name)
 
     def _unbound(self, name: Symbol) -> FormError:
+        if self.unit.is_broken(name.name):
+            return TOLD
         interpreter = self.unit.interpreter
         if name.is_keyword or name is T:
             return fail("bad-literal", f"`{text(name)}` is no value of a BPF program")
@@ -240,6 +242,8 @@ class Checker:
 
     def _unknown(self, head: Symbol) -> FormError:
         name = head.name
+        if self.unit.is_broken(name):
+            return TOLD
         if name in NOT_BUILT:
             return fail("not-built", f"`{text(head)}` is not built yet")
         if name in self.unit.maps:
@@ -314,11 +318,14 @@ class Checker:
     def scope(self) -> Iterator[dict[Symbol, Local]]:
         """A scope for variables; one that nothing reads is warned of at its end."""
         scope: dict[Symbol, Local] = {}
+        errors = len(self.unit.found.errors)
         self.scopes.append(scope)
         try:
             yield scope
         finally:
             self.scopes.pop()
+        if len(self.unit.found.errors) > errors:
+            return  # What was not read may be read where the error is.
         for name, local in scope.items():
             if not local.reads and local.span and not name.name.startswith("_"):
                 problem = f"the variable `{text(name)}` is never read"

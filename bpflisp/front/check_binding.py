@@ -11,7 +11,7 @@ from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_arithmetic import extend, is_zero
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import C_SPELLINGS, NEVER, SCALARS, U64, UNKNOWN, Never, Number, Pointer, join
-from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, fail, intern, text
+from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, elements, fail, intern, text
 
 _DECLARE = intern("DECLARE")
 
@@ -44,6 +44,7 @@ def _binding(checker: Checker, cell: Cons, whole: Cons) -> _Binding:
             element_span(cell) or element_span(whole),
             help=f"two parentheses: (let ({text(whole.car, 60)}) ...)" if isinstance(whole.car, Cons) else "",
         )
+    elements(cell.car)  # refuses a dotted one
     parts = list(cells(cell.car))
     name = parts[0].car
     if not isinstance(name, Symbol) or name in (NIL, T) or name.is_keyword:

@@ -136,8 +136,9 @@ def _check_pointer(node: Tree, cell: Cons, helper: Helper, index: int, kind: Arg
 def _string(checker: Checker, cell: Cons, kind: Arg) -> Tree:
     """A constant string, with its zero byte, in the object's read-only data."""
     assert isinstance(cell.car, str)
-    if kind.type not in (ArgType.PTR_TO_MEM, ArgType.PTR_TO_CONST_STR):
-        raise fail("string-value", "a string is no value here", element_span(cell))
+    if kind.type not in (ArgType.PTR_TO_MEM, ArgType.PTR_TO_CONST_STR) or kind.flags & {"MEM_UNINIT", "MEM_WRITE"}:
+        because = "the helper writes there" if kind.type is ArgType.PTR_TO_MEM else ""
+        raise fail("string-value", "a string is no value here", element_span(cell), because=because)
     return string_address(checker, cell.car)
 
 

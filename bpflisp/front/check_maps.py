@@ -7,7 +7,7 @@ to the map's size, and given by its address there.
 from __future__ import annotations
 
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, core, library
+from bpflisp.front.check import TOLD, Checker, core, library
 from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_helpers import call_helper, helper_number, require_helper
 from bpflisp.front.check_places import COUNTERS, Place, once, place, sequence
@@ -26,6 +26,8 @@ def the_map(checker: Checker, cell: Cons, helper: str) -> MapDecl:
     """The map that a cell names, which the helper must take."""
     name = cell.car.name if isinstance(cell.car, Symbol) else ""
     decl = checker.unit.maps.get(name)
+    if decl is None and checker.unit.is_broken(name):
+        raise TOLD
     if decl is None:
         known = " ".join(sorted(each.lower() for each in checker.unit.maps))
         problem = f"no map is named `{text(cell.car, 60)}`"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, core, require_writable
+from bpflisp.front.check import TOLD, Checker, core, require_writable
 from bpflisp.front.check_arithmetic import binary, head_of, swap
 from bpflisp.front.check_binding import assign
 from bpflisp.front.tree import Local, Tree
@@ -86,6 +86,8 @@ def _variable(checker: Checker, name: Symbol, cell: Cons) -> Place:
         from bpflisp.front import check_objects
 
         return check_objects.global_place(checker, checker.unit.globals[name.name], cell)
+    if local is None and checker.unit.is_broken(name.name):
+        raise TOLD
     if local is None:
         known = sorted({text(each) for scope in checker.scopes for each in scope if each.interned})
         help = ("bound here: " + " ".join(known) + "; " if known else "") + f"(let (({text(name)} ...)) ...) binds it"
@@ -109,6 +111,8 @@ def find_place(checker: Checker, cell: Cons, twice: bool) -> Place:
         maker = PLACES.get(name) or _defined_place(checker, name)
         if maker is not None:
             return maker(checker, form, twice)
+        if checker.unit.is_broken(name):
+            raise TOLD
     shown = text(cell.car, 60)
     raise fail("bad-place", f"`{shown}` is no place that can be assigned to", element_span(cell))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, core
+from bpflisp.front.check import TOLD, Checker, core
 from bpflisp.front.check_arithmetic import binary, head_of
 from bpflisp.front.check_places import Place, loaded, memory, place, sequence
 from bpflisp.front.declare import scalar_or_struct
@@ -126,6 +126,8 @@ def _sizeof(checker: Checker, form: Cons) -> Tree:
 
 def _struct_or_scalar(checker: Checker, cell: Cons) -> Number | Struct:
     kind = scalar_or_struct(checker.unit, cell.car)
+    if kind is None and isinstance(cell.car, Symbol) and checker.unit.is_broken(cell.car.name):
+        raise TOLD
     if kind is None:
         known = " ".join(sorted(name.lower() for name in checker.unit.structs))
         problem = f"no struct is named `{text(cell.car)}`"

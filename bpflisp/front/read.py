@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from bpflisp.diagnostics import Diagnostics, Source
+from bpflisp.diagnostics import Diagnostics, Source, Span
 from bpflisp.front.declare_maps import define_map
 from bpflisp.front.declare_objects import define_global, define_subprogram
 from bpflisp.front.declare_programs import define_program
@@ -57,6 +57,7 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
 def _load(unit: Unit, source: Source) -> None:
     reader = Reader(source, unit.interpreter.toplevel)
     while True:
+        start = reader.skip_blank()
         try:
             form = reader.read()
         except FormError as problem:
@@ -68,8 +69,15 @@ def _load(unit: Unit, source: Source) -> None:
         try:
             unit.interpreter.toplevel(form)
         except FormError as problem:
-            place = problem.diagnostic.span or span_of(form)
+            place = problem.diagnostic.span or span_of(form) or Span(source, start, reader.at)
             unit.found.add(replace(problem.diagnostic, span=place))
+            _note_broken(unit, form)
+
+
+def _note_broken(unit: Unit, form: object) -> None:
+    """Remember the name that a form would have defined."""
+    if isinstance(form, Cons) and isinstance(form.cdr, Cons) and isinstance(form.cdr.car, Symbol):
+        unit.broken.add(form.cdr.car.name)
 
 
 @cache

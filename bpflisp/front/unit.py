@@ -106,6 +106,12 @@ class Unit:
     strings: dict[bytes, str] = field(default_factory=dict)
     source: Source | None = None
     arch: str = "x86_64"
+    broken: set[str] = field(default_factory=set)
+
+    def is_broken(self, name: str) -> bool:
+        """Whether a name comes of a definition that has an error: that it is not there is then no further error."""
+        bare = name.removeprefix("MAKE-").removeprefix("SET-")
+        return any(bare == each or bare.startswith(f"{each}-") for each in self.broken)
 
     @property
     def license(self) -> str:

@@ -69,7 +69,7 @@ class Reader:
         self._depth = 0
         self._skipping = 0
         while True:
-            self._skip_blank()
+            self.skip_blank()
             if self.at >= len(self.text):
                 return END
             form = self._form()
@@ -84,10 +84,12 @@ class Reader:
     def _span(self, start: int, end: int | None = None) -> Span:
         return Span(self.source, start, self.at if end is None else end)
 
-    def _skip_blank(self) -> None:
+    def skip_blank(self) -> int:
+        """Pass over blanks and comments; where the next form starts."""
         found = _BLANK.match(self.text, self.at)
         if found:
             self.at = found.end()
+        return self.at
 
     def _form(self) -> object:
         """The form that starts at `at`, which is no blank and not the end."""
@@ -108,7 +110,7 @@ class Reader:
     def _next_form(self, start: int, what: str) -> object:
         """The form that a prefix needs."""
         while True:
-            self._skip_blank()
+            self.skip_blank()
             if self.at >= len(self.text):
                 raise fail("end-of-text", f"the text ends after this {what}", self._span(start, start + 1))
             form = self._form()
@@ -136,7 +138,7 @@ class Reader:
         items: list[tuple[object, Span]] = []
         tail: object = NIL
         while True:
-            self._skip_blank()
+            self.skip_blank()
             at = self.at
             if at >= len(self.text):
                 raise self._unclosed(start)
@@ -159,7 +161,7 @@ class Reader:
         return self.text[self.at] == "." and (not after or after in "() \t\r\n;'\"")
 
     def _close_dotted(self, start: int) -> None:
-        self._skip_blank()
+        self.skip_blank()
         if self.at >= len(self.text):
             raise self._unclosed(start)
         if self.text[self.at] != ")":
