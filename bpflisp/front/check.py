@@ -66,6 +66,7 @@ class Checker:
     expansions: list[tuple[str, Span | None]] = field(default_factory=list)
     subprogram: SubprogramDecl | None = None
     forms: int = 0
+    failures: int = 0
     _own_span: bool = True
 
     # Expressions
@@ -94,6 +95,7 @@ class Checker:
         try:
             return self._expression(cell.car)
         except FormError as problem:
+            self.failures += 1
             if problem is not TOLD:
                 self.unit.found.add(self._placed(problem.diagnostic))
             return tree.Number(value=0, type=UNKNOWN, span=self.span)
@@ -318,13 +320,13 @@ class Checker:
     def scope(self) -> Iterator[dict[Symbol, Local]]:
         """A scope for variables; one that nothing reads is warned of at its end."""
         scope: dict[Symbol, Local] = {}
-        errors = len(self.unit.found.errors)
+        failures = self.failures
         self.scopes.append(scope)
         try:
             yield scope
         finally:
             self.scopes.pop()
-        if len(self.unit.found.errors) > errors:
+        if self.failures > failures:
             return  # What was not read may be read where the error is.
         for name, local in scope.items():
             if not local.reads and local.span and not name.name.startswith("_"):
