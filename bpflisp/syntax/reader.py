@@ -44,6 +44,8 @@ _RATIO = re.compile(r"[+-]?\d+/\d+")
 _FLOAT = re.compile(r"[+-]?(?:\d*\.\d+(?:[esfdl][+-]?\d+)?|\d+(?:\.\d*)?[esfdl][+-]?\d+)", re.IGNORECASE)
 _RADIX = re.compile(r"#(?:([xXbBoO])|(\d{1,2})[rR])")
 _RADIX_OF = {"x": 16, "b": 2, "o": 8}
+_UNUSUAL = re.compile(r"[|\\:]")
+_MAY_BE_NUMBER = frozenset("0123456789+-.")
 _NEXT_TOPLEVEL = re.compile(r"\n(?=\()")
 
 FEATURES = frozenset({":BPFLISP", ":WHISTLER", ":COMMON-LISP", ":LITTLE-ENDIAN", ":LINUX"})
@@ -222,6 +224,8 @@ class Reader:
         return self._atom(found[0], start)
 
     def _atom(self, token: str, start: int) -> object:
+        if token[0] not in _MAY_BE_NUMBER:
+            return self._symbol(token, start)
         if _INTEGER.fullmatch(token):
             return self._number(token.rstrip("."), 10, start)
         if _RATIO.fullmatch(token):
@@ -244,6 +248,8 @@ class Reader:
 
     def _symbol(self, token: str, start: int) -> Symbol:
         """A name, its package passed over. Between bars, and after a backslash, case is kept."""
+        if not _UNUSUAL.search(token):
+            return intern(token.upper())
         name = "".join(
             piece[1:-1] if piece.startswith("|") and len(piece) > 1 else piece[1:] if piece.startswith("\\") else
             piece.upper() for piece in re.findall(r"\|[^|]*\||\\.|[^|\\]+", token, flags=re.DOTALL)
