@@ -141,18 +141,27 @@ def deferrable(block: Block, states: Sequence[State], live: Sequence[frozenset[i
     anything that it reads has changed. Also loads, where the next instruction is what uses them and touches no memory
     that can fault, so that a line has one access. Indices of instructions."""
     found, insns = set[int](), block.insns
+    # What the text that stands for a register reads: that of a deferred operand reads what its own operands do.
+    behind: dict[int, set[int]] = {}
     for index, (_, insn) in enumerate(insns):
-        if insn.dst not in live[index] or written_out(states[index + 1][insn.dst]):
-            continue
-        if insn.row.kind is Kind.LOAD:
-            if not _stays_put(insns, states, index):
-                continue
-        elif insn.row.kind is not Kind.ALU:
-            continue
-        reads = {register for register in uses_of(insn) if not written_out(states[index][register])}
-        if _used_once(insns, states, live, index, insn.dst, reads):
+        used = {register for register in uses_of(insn) if not written_out(states[index][register])}
+        reads = set[int]().union(*(behind.get(register, {register}) for register in used))
+        if _may_wait(insns, states, live, index) and _used_once(insns, states, live, index, insn.dst, reads):
             found.add(index)
+            behind[insn.dst] = reads
+        elif (defined := defines(insn)) is not None:
+            behind.pop(defined, None)
     return found
+
+
+def _may_wait(
+    insns: Sequence[tuple[int, Insn]], states: Sequence[State], live: Sequence[frozenset[int]], index: int
+) -> bool:
+    """Whether it is arithmetic, or a load that may go into the next line, with a result that is used."""
+    insn = insns[index][1]
+    if insn.dst not in live[index] or written_out(states[index + 1][insn.dst]):
+        return False
+    return insn.row.kind is Kind.ALU or (insn.row.kind is Kind.LOAD and _stays_put(insns, states, index))
 
 
 def _stays_put(insns: Sequence[tuple[int, Insn]], states: Sequence[State], index: int) -> bool:
