@@ -73,6 +73,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.pages: list[memoryview | None] = [None] * _FIRST_FREE_PAGE
+        self._words: dict[int, list[memoryview[int] | None]] = {}
         self._regions: dict[int, Region] = {}
         self._free: dict[int, list[int]] = {}
 
@@ -85,6 +86,25 @@ class Memory:
             if page >= _FIRST_FREE_PAGE:
                 copy._place(deepcopy(region, memo))
         return copy
+
+    def words(self, size: int) -> list[memoryview[int] | None]:
+        """The pages of allocated regions as arrays of words of 4 or 8 bytes, for addresses known to be aligned."""
+        if size not in self._words:
+            self._words[size] = []
+            for region in self._regions.values():
+                self._place_words(size, region)
+        return self._words[size]
+
+    def _place_words(self, size: int, region: Region) -> None:
+        first, table = region.base >> PAGE_BITS, self._words[size]
+        if first < _FIRST_FREE_PAGE:
+            return
+        table += [None] * (len(self.pages) - len(table))
+        for page in range(first, first + self._span(region.size) - 1):
+            view = self.pages[page]
+            assert view is not None
+            whole = view[: len(view) // size * size]
+            table[page] = whole.cast("I") if size == 4 else whole.cast("Q")
 
     def allocate(self, name: str, size: int, writable: bool = True) -> Region:
         """A new region of `size` zero bytes. MemoryError where the address space has no room left."""
@@ -113,6 +133,8 @@ class Memory:
         first, span = region.base >> PAGE_BITS, self._span(region.size)
         del self._regions[first]
         self.pages[first : first + span] = [None] * span
+        for table in self._words.values():
+            table[first : first + span] = [None] * span
         self._free.setdefault(span, []).append(first)
 
     def put(self, region: Region) -> None:
@@ -131,17 +153,6 @@ class Memory:
         first = region.base >> PAGE_BITS
         if self._regions.pop(first, None) is not None:
             self.pages[first : first + self._span(region.size)] = [None] * self._span(region.size)
-
-    def resize(self, region: Region, data: bytes | bytearray) -> Region:
-        """A region in the place of `region` with other bytes, perhaps more or fewer: same base if it still fits."""
-        if self._span(len(data)) != self._span(region.size):
-            self.free(region)
-            region = self.allocate(region.name, len(data), region.writable)
-            region.view[:] = data
-            return region
-        changed = Region(region.name, region.base, bytearray(data), region.writable)
-        self._place(changed)
-        return changed
 
     def protect(self, region: Region, writable: bool) -> None:
         """Makes a region read-only for programs, or writable again."""
@@ -204,3 +215,5 @@ class Memory:
         self._regions[first] = region
         for page in range(max(1, -(-region.size // PAGE_SIZE))):
             self.pages[first + page] = view[page * PAGE_SIZE :]
+        for size in self._words:
+            self._place_words(size, region)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final
 
 from bpflisp.spec.contexts import access_table, struct
 from simulator.contexts.base import get, known_field, put
 from simulator.machine import Machine
-from simulator.memory import CONTEXT_BASE, PACKET_BASE, PACKET_ROOM
+from simulator.memory import CONTEXT_BASE, PACKET_BASE, PACKET_ROOM, SCRATCH_BASE, Region
 from simulator.packet import Input, InputRefused
 
 SKB_TYPES: Final = frozenset(
@@ -41,6 +42,10 @@ _SETTABLE = frozenset(
 )
 # Fields that are of the simulation, not of the input: they hold addresses.
 _OFFSETS = {field.name: field.offset for field in SKB.fields}
+_SOCKET = struct("bpf_sock")
+_SOCKET_OFFSETS = {field.name: field.offset for field in _SOCKET.fields}
+_TCP_CLOSE, _NO_QUEUE = 7, 0xFFFFFFFF
+_U32, _U64 = Struct("<I"), Struct("<Q")
 
 
 class SkbModel:
@@ -76,8 +81,10 @@ class SkbModel:
         machine.link_header, machine.network_offset = header, HEADER
         machine.headroom = 64 if self.link_header else 64 + HEADER
         fields = bytearray(SKB.size)
-        _describe(fields, frame)
-        _put(fields, "len", len(data))
+        socket = bytearray(_SOCKET.size)
+        _describe(fields, socket, frame)
+        machine.memory.put(Region("socket", SCRATCH_BASE, socket, writable=False))
+        _U64.pack_into(fields, _OFFSETS["sk"], SCRATCH_BASE)
         if given.context:
             _given(fields, given.context, len(data))
         machine.set_context(fields)
@@ -110,24 +117,35 @@ def _put(fields: bytearray, name: str, value: Any) -> None:
     put(fields, known_field(SKB, name), value)
 
 
-def _describe(fields: bytearray, frame: bytes) -> None:
+def _describe(fields: bytearray, socket: bytearray, frame: bytes) -> None:
     """What the kernel reads off the frame: kind of packet, protocol, addresses of the socket that it makes for it."""
     protocol = int.from_bytes(frame[12:14], "big")
     if protocol < 0x600:
         protocol = 1 if frame[14:16] == b"\xff\xff" else 4
     if len(frame) - HEADER < _LEAST.get(protocol, 0):
         raise InputRefused(errno.EINVAL, f"an IP packet of {len(frame) - HEADER} bytes is shorter than its header")
-    _put(fields, "protocol", protocol.to_bytes(2, "big"))
-    _put(fields, "pkt_type", _kind(frame[:6]))
-    _put(fields, "ifindex", 1)
+    _U32.pack_into(fields, _OFFSETS["protocol"], protocol >> 8 | (protocol & 0xFF) << 8)
+    _U32.pack_into(fields, _OFFSETS["pkt_type"], _kind(frame[:6]))
+    _U32.pack_into(fields, _OFFSETS["ifindex"], 1)
+    _U32.pack_into(socket, _SOCKET_OFFSETS["state"], _TCP_CLOSE)
+    _U32.pack_into(socket, _SOCKET_OFFSETS["rx_queue_mapping"], _NO_QUEUE)
+    if protocol in _LEAST:
+        family, local, remote = _addresses(protocol, frame)
+        version = 4 if family == _AF_INET else 6
+        _U32.pack_into(fields, _OFFSETS["family"], family)
+        _U32.pack_into(socket, _SOCKET_OFFSETS["family"], family)
+        for data, offset, value in (
+            (fields, _OFFSETS[f"local_ip{version}"], local), (fields, _OFFSETS[f"remote_ip{version}"], remote),
+            (socket, _SOCKET_OFFSETS[f"src_ip{version}"], local), (socket, _SOCKET_OFFSETS[f"dst_ip{version}"], remote),
+        ):  # fmt: skip
+            data[offset : offset + len(value)] = value
+
+
+def _addresses(protocol: int, frame: bytes) -> tuple[int, bytes, bytes]:
+    """Family, and the addresses that the test run gives its socket: source is local, destination remote."""
     if protocol == _IPV4:
-        _put(fields, "family", _AF_INET)
-        _put(fields, "local_ip4", frame[26:30])
-        _put(fields, "remote_ip4", frame[30:34])
-    elif protocol == _IPV6:
-        _put(fields, "family", _AF_INET6)
-        _put(fields, "local_ip6", frame[22:38])
-        _put(fields, "remote_ip6", frame[38:54])
+        return _AF_INET, frame[26:30], frame[30:34]
+    return _AF_INET6, frame[22:38], frame[38:54]
 
 
 def _kind(destination: bytes) -> int:

@@ -49,7 +49,7 @@ class XdpModel:
             return self.enter(machine, Input(packet, {}))
         machine.set_packet(packet)
         machine.headroom, machine.hidden = HEADROOM, b""
-        machine.set_context(_plain_context(size))
+        machine.set_context(plain_context(size))
         return _REGISTERS
 
     def enter(self, machine: Machine, given: Input) -> Sequence[int]:
@@ -82,7 +82,7 @@ class XdpModel:
 
 
 @cache
-def _plain_context(size: int) -> bytes:
+def plain_context(size: int) -> bytes:
     """The context of a packet of this size without metadata, on interface 1, queue 0."""
     return _MD.pack(PACKET_BASE, PACKET_BASE + size, PACKET_BASE, 1, 0, 0)
 

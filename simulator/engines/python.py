@@ -16,6 +16,8 @@ from typing import Any, Literal, NoReturn
 from bpflisp.spec.alu import M32, M64, compute, signed
 from bpflisp.spec.isa import CALL_HELPER, Kind, Op
 from simulator import contexts
+from simulator.contexts.base import NO_FIELDS
+from simulator.contexts.xdp import XdpModel, plain_context
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
@@ -27,7 +29,7 @@ from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
-from simulator.memory import MemoryFault
+from simulator.memory import CONTEXT_BASE, MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import PACKET_TYPES, Input, as_input
 from simulator.program import Program
@@ -41,6 +43,7 @@ _ADJUST_META = 54
 _PRINTK = 6
 _NO_STACK = bytes(512)
 _DEFAULT = Options()
+_REGISTERS: Sequence[int] = (CONTEXT_BASE,)
 
 
 class PythonEngine:
@@ -78,26 +81,53 @@ class PythonEngine:
         """
         found = self._alone if world is None else world.engine_state
         linked: Linked | None = found.get(id(program))
-        if linked is None or not linked.quick or linked.mocks != linked.helpers.version:
+        if linked is None or linked.mocks != linked.helpers.version:
             return self._first_packet(program, packet, world)
-        machine, model = linked.machine, linked.model
-        if machine.program is not program:
-            machine.start(program, linked.maps, model)
-        machine.redirect = None
-        registers = model.enter_packet(machine, packet)
-        if linked.calls:
-            return self._execute(linked, registers, DEFAULT_FUEL)
-        machine.fuel = repeat(None, DEFAULT_FUEL)
-        if linked.stack:
-            linked.frame[:] = _NO_STACK
-        try:
-            r0 = linked.quick_function(*registers)
-        except Exception as error:
-            fault = self._fault(error, linked)
-            packet_after, fields = model.leave(machine)
-            return Outcome(0, packet_after, fault, (), fields, machine.redirect)
-        packet_after, fields = model.leave(machine)
-        return Outcome(r0 & M32, packet_after, None, (), fields, machine.redirect, 0, r0)
+        if linked.quick is not None:
+            return linked.quick(packet)
+        if linked.waits:
+            return self._first_packet(program, packet, world)
+        linked.machine.start(program, linked.maps, linked.model)
+        outcome = self._execute(linked, linked.model.enter_packet(linked.machine, packet), DEFAULT_FUEL)
+        linked.quick = self._quick(linked)
+        return outcome
+
+    def _quick(self, linked: Linked) -> Callable[[bytes], Outcome] | None:
+        """A run of a compiled program that does the least that such a program needs; None where that is not known.
+
+        Such a program runs on XDP packets, and calls only helpers that neither change the packet nor print nor call
+        back: room, redirection, frames and trace then stay as they are.
+        """
+        machine, model, function = linked.machine, linked.model, linked.function
+        if linked.calls or function is None or not isinstance(model, XdpModel):
+            return None
+        frame = linked.frame if linked.stack else None
+        start, enter, maps = machine.start, model.enter_packet, linked.maps
+        program, again = linked.program, linked.turns
+        context = machine.context
+
+        def run(packet: bytes) -> Outcome:
+            if machine.program is not program:
+                start(program, maps, model)
+            region = machine.packet
+            if region is not None and region.size == len(packet) and not machine.meta and machine.context is context:
+                region.view[:] = packet
+                context.view[:] = plain_context(region.size)  # type: ignore[union-attr]
+                registers = _REGISTERS
+            else:
+                registers = enter(machine, packet)
+            if frame is not None:
+                frame[:] = _NO_STACK
+            if again:
+                machine.fuel = repeat(None, DEFAULT_FUEL)
+            fault = None
+            try:
+                r0 = function(*registers)
+            except Exception as error:
+                r0, fault = 0, self._fault(error, linked)
+            return Outcome(r0 & M32, bytes(machine.packet.view), fault, (), NO_FIELDS, None, 0, r0)  # type: ignore[union-attr]
+
+        return run
 
     def _first_packet(self, program: Program, packet: bytes, world: World | None) -> Outcome:
         if world is not None or not _is_alone(program):
@@ -196,14 +226,14 @@ class Linked:
         self.maps = world.bind(program)
         self.mocks = world.helpers.version
         self.function: Function | None = None
-        self.quick_function: Function = _no_function
         self.functions: Mapping[int, Function] = {}
         self.stack = True
         self.frame = self.machine.frames[0].view
         self.helpers = world.helpers
         self.calls = not _only_plain_calls(program)
-        self.quick = False
-        """Whether the next run with nothing but a packet can go straight to the compiled function."""
+        self.turns = _loops(program)
+        self.quick: Callable[[bytes], Outcome] | None = None
+        """The quickest way to run it on nothing but a packet, once there is one."""
         self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
         self._helpers = all(world.helpers.find(name_of(number)) is None for number in (LOOKUP, TAIL_CALL))
         known = engine.compiled(self._key(plain=True)) is not None
@@ -221,8 +251,7 @@ class Linked:
             self._variants[plain] = functions, compiled.stack
         self.functions, self.stack = self._variants[plain]
         if plain:
-            self.function = self.quick_function = self.functions[0]
-            self.quick = True
+            self.function = self.functions[0]
         return self.functions[0]
 
     def _key(self, plain: bool) -> tuple[Any, ...]:
@@ -315,6 +344,8 @@ class Parameters(Mapping[str, Any]):
                 return struct.Struct("<" + _FORMATS[number]).pack_into
             case "w":
                 return _swap(number)
+            case "W":
+                return machine.memory.words(number)
             case "C":
                 assert machine.context is not None
                 return machine.context.view.cast("B").cast(_FORMATS[number])
@@ -369,10 +400,6 @@ def _swap(size: int) -> Callable[[int], int]:
 
 def _divide(quotient: bool, width: int, a: int, b: int) -> int:
     return compute(Op.SDIV if quotient else Op.SMOD, width, a, b)
-
-
-def _no_function(*_: int) -> NoReturn:
-    raise AssertionError("the program is not compiled yet")
 
 
 def _too_deep() -> NoReturn:

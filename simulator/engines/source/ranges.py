@@ -20,12 +20,16 @@ from simulator.memory import ADDRESS_LIMIT
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`; also which map it is the handle of, or the frame's byte that it points to."""
+    """Numbers from `low` to `high`; also which map it is the handle of, or the frame's byte that it points to, or that
+    it is so many bytes (`at`) into a value of a map (`value`), or else that many beyond 0.
+    """
 
     low: int
     high: int
     map: int = -1
     frame: int | None = None
+    value: int = -1
+    at: int = 0
 
     @property
     def exact(self) -> bool:
@@ -118,15 +122,26 @@ def alu_result(insn: Insn, state: State) -> Range:
     if row.op is Op.MOV:
         return b
     op, other = without_negative(row.op, row.width, b)
-    if op is not row.op and a.frame is None:
+    if op is not row.op and a.frame is None and a.value < 0:
         return arithmetic(op, row.width, a, other)[0]
-    if row.width == 64 and row.op in (Op.ADD, Op.SUB) and a.frame is not None and b.exact and b.frame is None:
+    if row.width == 64 and row.op in (Op.ADD, Op.SUB) and b.exact and b.frame is None:
         step = b.low if b.low <= M64 >> 1 else b.low - (1 << 64)
-        step = step if row.op is Op.ADD else -step
-        low, high = a.low + step, a.high + step
-        if low >= 0 and high <= M64 and abs(a.frame + step) < 1 << 29:
-            return Range(low, high, -1, a.frame + step)
+        moved = _moved(a, step if row.op is Op.ADD else -step)
+        if moved is not None:
+            return moved
     return arithmetic(row.op, row.width, a, b)[0]
+
+
+def _moved(base: Range, step: int) -> Range | None:
+    """An address of the frame or in a value, moved by a known number; None of any other, or if it may wrap."""
+    low, high = base.low + step, base.high + step
+    if low < 0 or high > M64:
+        return None
+    if base.frame is not None and abs(base.frame + step) < 1 << 29:
+        return Range(low, high, -1, base.frame + step)
+    if base.value >= 0:
+        return Range(low, high, -1, None, base.value, base.at + step)
+    return None
 
 
 def load_result(size: int, signed: bool) -> Range:
@@ -186,7 +201,7 @@ def reached(base: Range, off: int) -> Range:
     if base.exact or base.frame is not None:
         return base
     low, high = max(base.low, -off), min(base.high, ADDRESS_LIMIT - 1 - off)
-    return Range(low, high) if low <= high else base
+    return base._replace(low=low, high=high) if low <= high else base
 
 
 def _immediate(slot: int, insn: Insn) -> Range:
@@ -204,7 +219,9 @@ LOOKUP = 1
 
 def _call_result(insn: Insn, state: State, known: Known) -> Range:
     plain = insn.row.kind is Kind.CALL and insn.src == CALL_HELPER and insn.imm == LOOKUP
-    return ADDRESS if plain and known.inline_lookups and state[1].map >= 0 else ANY
+    if plain and known.inline_lookups and state[1].map >= 0:
+        return ADDRESS._replace(value=state[1].map)
+    return ANY
 
 
 def entry(first: bool, context: int | None, frame_base: int) -> State:
@@ -222,19 +239,19 @@ def entry(first: bool, context: int | None, frame_base: int) -> State:
 
 def join(a: State, b: State) -> State:
     """What holds whichever of the two does."""
-    return tuple(
-        x if x == y else Range(min(x.low, y.low), max(x.high, y.high), x.map if x.map == y.map else -1, _frame(x, y))
-        for x, y in zip(a, b, strict=True)
-    )
+    return tuple(x if x == y else _joined(x, y) for x, y in zip(a, b, strict=True))
 
 
-def _frame(x: Range, y: Range) -> int | None:
-    return x.frame if x.frame == y.frame else None
+def _joined(x: Range, y: Range) -> Range:
+    low, high = min(x.low, y.low), max(x.high, y.high)
+    value = (x.value, x.at) if (x.value, x.at) == (y.value, y.at) else (-1, 0)
+    frame = x.frame if x.frame == y.frame else None
+    return Range(low, high, x.map if x.map == y.map else -1, frame, *value)
 
 
 def _widened(old: State, new: State) -> State:
     return tuple(
-        Range(x.low if x.low <= y.low else min(1, y.low), _threshold(x.high, y.high), y.map, y.frame)
+        Range(x.low if x.low <= y.low else min(1, y.low), _threshold(x.high, y.high), y.map, y.frame, y.value, y.at)
         for x, y in zip(old, new, strict=True)
     )
 
@@ -261,7 +278,7 @@ def refined(insn: Insn, state: State, taken: bool) -> State:
     if low > high:
         return state
     changed = list(state)
-    changed[insn.dst] = Range(low, high, value.map)
+    changed[insn.dst] = value._replace(low=low, high=high)
     return tuple(changed)
 
 

@@ -4,6 +4,7 @@ Names that the text uses besides registers are parameters of the function around
 
     pages              the page table of `simulator.memory`
     u2 u4 u8, i1 i2 i4 read little-endian numbers out of a buffer; b2 b4 b8 big-endian ones; p2 p4 p8 write
+    W4 W8              page tables whose pages are arrays of words of that size
     w2 w4 w8           swap the bytes of a number
     C1 C2 C4 C8        the context as an array of that element size; pkt is the packet
     F1 F2 F4 F8        for each frame the same; S1 to S8 those of the function's own frame
@@ -285,6 +286,21 @@ class FunctionText:
             return self.need(f"{array}{size}"), str(at // size), True
         return self.need(f"{array}1"), str(at), False
 
+    def _word(self, register: int, off: int, size: int, state: State) -> tuple[str, str, Access] | None:
+        """The page and index of an aligned word in a map's value, in the tables that have pages as words."""
+        base = state[register]
+        if size not in (4, 8) or not 0 <= base.value < len(self.around.maps):
+            return None
+        at = base.at + off
+        if at % size or not 0 <= at <= self.around.maps[base.value].value_size - size:
+            return None
+        _, text = self._place(register, off, state)
+        access, shift = Access(text, size, write=True), size.bit_length() - 1
+        table = self.need(f"W{size}")
+        if text.isidentifier():
+            return f"{table}[{text} >> {PAGE_BITS}]", f"({text} & {PAGE_MASK}) >> {shift}", access
+        return f"{table}[(a := {text}) >> {PAGE_BITS}]", f"(a & {PAGE_MASK}) >> {shift}", access
+
     def _reading(self, kind: str, register: int, off: int, size: int, state: State) -> tuple[str, Access]:
         """An expression that reads, and its access; `kind` is u, i or b: unsigned, signed, big-endian."""
         if kind == "b" and size == 1:
@@ -298,6 +314,9 @@ class FunctionText:
             if whole and buffer != "pkt":
                 buffer, index = self.need(buffer[0] + "1"), str(int(index) * size)
             return f"{self.need(f'{kind}{size}')}({buffer}, {index})[0]", access
+        word = self._word(register, off, size, state) if kind == "u" else None
+        if word is not None:
+            return f"{word[0]}[{word[1]}]", Access(word[2].address, size, write=False)
         address, text = self._place(register, off, state)
         page, within = self._page(address, text)
         if size == 1 and kind == "u":
@@ -385,6 +404,12 @@ class FunctionText:
     def atomic(self, insn: Insn, state: State) -> None:
         """Read, modify, write."""
         row, size, mask = insn.row, insn.row.size, (1 << insn.row.width) - 1
+        word = self._word(insn.dst, insn.off, size, state)
+        if word is not None and not row.fetch:
+            source, value = self.operand(insn.src, state, row.width)
+            new = self._arithmetic(row.op, row.width, "b[c]", source, Range(0, mask), value)
+            self.line(f"b = {word[0]}; c = {word[1]}; b[c] = {new}", word[2])
+            return
         _, place = self._place(insn.dst, insn.off, state)
         access = Access(place, size, write=True)
         source, value = self.operand(insn.src, state, row.width)
