@@ -69,7 +69,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", metavar="REGEX", help="only programs whose id it is found in")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most N programs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
-    parser.add_argument("--timeout", type=float, default=300, metavar="S", help="seconds for one program")
+    parser.add_argument("--timeout", type=float, default=120, metavar="S", help="seconds for one program")
     return parser
 
 
