@@ -90,10 +90,14 @@ def _wrong(metafunc: pytest.Metafunc, message: str) -> BaseException:
 
 def check_items(session: pytest.Session, kernels: tuple[str, ...]) -> list[pytest.Item]:
     """An item for each program of what `--bpf-check` and `bpf_check` name, and each kernel."""
-    return [item for path in _matching(session.config) for item in _items(session, path, kernels)]
+    return [item for path in matching(session.config) for item in _items(session, path, kernels)]
 
 
-def _matching(config: pytest.Config) -> list[Path]:
+def matching(config: pytest.Config) -> list[Path]:
+    """The files of `--bpf-check`, from where pytest was started, or of `bpf_check`, from the ini file's folder.
+
+    Raises UsageError for a pattern that no file matches.
+    """
     asked = [(config.invocation_params.dir, pattern) for pattern in config.getoption("--bpf-check")]
     asked += [(config.rootpath, pattern) for pattern in config.getini("bpf_check") if not asked]
     found: dict[Path, None] = {}

@@ -43,12 +43,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker, and refuses an engine or a kernel that there is not."""
+    """Registers the marker, and refuses an engine, a kernel or files that there are not: here, before any worker."""
     config.addinivalue_line("markers", MARKER)
     if (_engine(config), _kernels(config)) != _DEFAULT:
         from pytest_plugin.cases import require_known
 
         require_known(_engine(config), _kernels(config))
+    if config.getoption("--bpf-check") or config.getini("bpf_check"):
+        from pytest_plugin.cases import matching
+
+        matching(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -77,6 +81,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from pytest_plugin.cases import parametrise
 
         parametrise(metafunc, _engine(metafunc.config), _kernels(metafunc.config))
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Keeps our frames out of the traceback where a test module cannot be imported: for want of an object, say."""
+    if not isinstance(collector, pytest.Module) or collector.config.getoption("fulltrace"):
+        return
+    shown = collector.repr_failure
+
+    def repr_failure(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        if "simulator" in sys.modules:
+            from pytest_plugin.explain import hide_ours
+
+            hide_ours(excinfo.value)
+        return shown(excinfo)
+
+    collector.repr_failure = repr_failure  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(tryfirst=True)

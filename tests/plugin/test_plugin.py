@@ -132,7 +132,7 @@ def test_a_refusal_is_explained(pytester: pytest.Pytester) -> None:
         [
             ">*BAD(bytes(14))",
             "E*refused?context-access?: bad on 6.18.44: invalid bpf_context access off=0 size=1",
-            "E*insn 0: (71) r0 = *(u8 *)(r1 +0)",
+            "E*insn 0: *r0 = *(u8 *)(r1 +0)*",
             "* bpf verifier, kernel 6.18.44 *",
             "invalid bpf_context access off=0 size=1",
         ]
@@ -169,6 +169,13 @@ def test_bad_input_is_told_at_the_users_line(pytester: pytest.Pytester, line: st
     result.stdout.fnmatch_lines([f">       {line.replace('[', '[[]')}", f"E*{message}"])
     for package in ("simulator", "pytest_plugin"):
         result.stdout.no_fnmatch_line(f"*/{package}/*.py*")
+
+
+def test_an_object_that_is_missing_at_import(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "\nother = load('missing.o')\n")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*other = load('missing.o')", "E   FileNotFoundError: *missing.o'"])
+    result.stdout.no_fnmatch_line("*/simulator/*.py*")
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(pytester: pytest.Pytester) -> None:
@@ -261,6 +268,7 @@ def test_it(monkeypatch):
         (["--bpf-engine", "gpu"], "ERROR: bpf: no engine 'gpu': there are *"),
         (["--bpf-kernel", "six"], "ERROR: bpf: 'six' is no kernel version; *"),
         (["--bpf-check", "none/*.o"], "ERROR: bpf: no file matches 'none/*.o' in *"),
+        (["--bpf-check", "none/*.o", "-n1"], "ERROR: bpf: no file matches 'none/*.o' in *"),
     ],
 )
 def test_bad_options(pytester: pytest.Pytester, args: list[str], message: str) -> None:
