@@ -84,7 +84,7 @@ def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int
     functions += [lower_subprogram(d.symbol, d.locals, d.tree, d.span) for d in subprograms if d.tree is not None]
     codes = [_code(function, unit, found, mcpu, opt) for function in functions]
     found.raise_errors()
-    linked = _object(unit, source, [code for code in codes if code is not None])
+    linked = _object(unit, [code for code in codes if code is not None])
     programs = {
         function.name: CompiledProgram(function.section, _slots(function))
         for function in linked.functions
@@ -105,11 +105,12 @@ def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: in
 
 def _span(unit: Unit, position: Position | None) -> Span | None:
     """The word at a position, as far as it is one of the source."""
-    if position is None or unit.source is None or position.file != unit.source.name:
+    source = unit.sources.get(position.file) if position is not None else None
+    if position is None or source is None:
         return None
-    start = unit.source.offset(position.line, position.column)
-    word = re.compile(r"[^\s()]+|.?").match(unit.source.text, start)
-    return Span(unit.source, start, word.end() if word else start + 1)
+    start = source.offset(position.line, position.column)
+    word = re.compile(r"[^\s()]+|.?").match(source.text, start)
+    return Span(source, start, word.end() if word else start + 1)
 
 
 @contextmanager
@@ -125,11 +126,16 @@ def _deep_recursion() -> Iterator[None]:
 # What the linker is given
 
 
-def _object(unit: Unit, source: Source, codes: Sequence[Code]) -> link.LinkObject:
+def _text(unit: Unit, position: Position) -> str:
+    source = unit.sources.get(position.file)
+    return source.line(position.line) if source else ""
+
+
+def _object(unit: Unit, codes: Sequence[Code]) -> link.LinkObject:
     programs = {program.symbol: program for program in unit.programs.values()}
     subprograms = {decl.symbol: decl for decl in unit.subprograms.values()}
-    functions = [_program(programs[code.name], code, unit, source) for code in codes if code.name in programs]
-    functions += [_subprogram(subprograms[code.name], code, unit, source) for code in codes if code.name in subprograms]
+    functions = [_program(programs[code.name], code, unit) for code in codes if code.name in programs]
+    functions += [_subprogram(subprograms[code.name], code, unit) for code in codes if code.name in subprograms]
     return link.LinkObject(
         functions=functions,
         maps=[_map(decl) for decl in unit.maps.values()],
@@ -146,15 +152,15 @@ def _slots(function: link.LinkFunction) -> int:
     return sum(insn.slots for insn in function.insns if insn is not None)
 
 
-def _program(program: ProgramDecl, code: Code, unit: Unit, source: Source) -> link.LinkFunction:
+def _program(program: ProgramDecl, code: Code, unit: Unit) -> link.LinkFunction:
     struct = contexts.context_struct(program.prog_type)
     context = _pointer_to(struct.name if struct else "")
-    return _function(code, unit, source, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
+    return _function(code, unit, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
 
 
-def _subprogram(decl: SubprogramDecl, code: Code, unit: Unit, source: Source) -> link.LinkFunction:
+def _subprogram(decl: SubprogramDecl, code: Code, unit: Unit) -> link.LinkFunction:
     params = [(c_name(local.name), _parameter(decl, local)) for local in decl.locals]
-    return _function(code, unit, source, TEXT, btf.Signature(btf.U64, params), decl.is_global)
+    return _function(code, unit, TEXT, btf.Signature(btf.U64, params), decl.is_global)
 
 
 def _parameter(decl: SubprogramDecl, local: Local) -> btf.CType:
@@ -170,9 +176,7 @@ def _pointer_to(struct: str) -> btf.CType:
     return btf.Pointer(btf.Forward(struct)) if struct else btf.Pointer(btf.Void())
 
 
-def _function(
-    code: Code, unit: Unit, source: Source, section: str, signature: btf.Signature, is_global: bool
-) -> link.LinkFunction:
+def _function(code: Code, unit: Unit, section: str, signature: btf.Signature, is_global: bool) -> link.LinkFunction:
     return link.LinkFunction(
         name=code.name,
         section=section,
@@ -183,7 +187,7 @@ def _function(
             link.Relocation(each.at, link.RelocKind(each.kind), each.symbol, each.addend) for each in code.relocations
         ],
         lines=[
-            link.Line(slot, position.file, position.line, position.column, source.line(position.line))
+            link.Line(slot, position.file, position.line, position.column, _text(unit, position))
             for slot, position in code.lines
         ],
         core=[

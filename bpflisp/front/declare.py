@@ -6,6 +6,7 @@ from bpflisp.diagnostics import Span
 from bpflisp.front.types import (
     C_SPELLINGS,
     SCALARS,
+    U32,
     Number,
     Struct,
     c_name,
@@ -117,6 +118,8 @@ def scalar_or_struct(unit: Unit, form: object) -> Number | Struct | None:
     """The type that a name means."""
     if not isinstance(form, Symbol):
         return None
+    if form.name in unit.enums:
+        return U32
     return SCALARS.get(form.name) or unit.structs.get(form.name)
 
 

@@ -74,6 +74,23 @@ def define_union(unit: Unit, form: Cons, _: Scope) -> object:
     return name
 
 
+def define_enum(unit: Unit, form: Cons, scope: Scope) -> object:
+    """`(defenum name A (B 5) C)`: constants that count on from the one before, and a type of 32 bits."""
+    name, _span, rest = defined_name(form, "enum")
+    number = 0
+    for cell in cells(rest):
+        parts = elements(cell.car) if isinstance(cell.car, Cons) else [cell.car]
+        given = unit.interpreter.value(parts[1], scope) if len(parts) == 2 else number
+        if not isinstance(parts[0], Symbol) or parts[0] is NIL or len(parts) > 2 or not isinstance(given, int):
+            help = "NAME or (NAME number)"
+            raise fail("bad-member", f"`{text(cell.car)}` is no member of an enum", element_span(cell), help=help)
+        unit.interpreter.variables[parts[0]] = given
+        unit.interpreter.constants.add(parts[0])
+        number = given + 1
+    unit.enums.add(name.name)
+    return name
+
+
 def define_header(unit: Unit, form: Cons, scope: Scope) -> object:
     """`(defheader name (field :offset N :type T [:net-order BOOL])...)`: accessors, which are places too."""
     name, _span, rest = defined_name(form, "header")

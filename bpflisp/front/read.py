@@ -15,7 +15,7 @@ from bpflisp.diagnostics import Diagnostics, Source, Span
 from bpflisp.front.declare_maps import define_map
 from bpflisp.front.declare_objects import define_global, define_subprogram
 from bpflisp.front.declare_programs import define_program
-from bpflisp.front.declare_structs import define_header, define_struct, define_union, size_of
+from bpflisp.front.declare_structs import define_enum, define_header, define_struct, define_union, size_of
 from bpflisp.front.types import (
     c_name,
 )
@@ -23,9 +23,11 @@ from bpflisp.front.unit import Unit
 from bpflisp.spec import headers, maps
 from bpflisp.syntax.evaluator import Interpreter, Scope
 from bpflisp.syntax.forms import (
+    NIL,
     Cons,
     FormError,
     Symbol,
+    elements,
     fail,
     intern,
     span_of,
@@ -35,7 +37,7 @@ from bpflisp.syntax.forms import (
 from bpflisp.syntax.reader import END, Reader
 
 LATER = (
-    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION", "INCLUDE",
+    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION",
 )  # fmt: skip
 """Top-level forms that are known, and not built yet."""
 
@@ -46,7 +48,7 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
     What is wrong with it is in `found`; the unit holds what could be made of the rest.
     """
     interpreter = Interpreter()
-    unit = Unit(interpreter, found, source=source, arch=arch)
+    unit = Unit(interpreter, found, arch=arch)
     _define_constants(interpreter)
     _define_forms(unit)
     _load(unit, _prelude())
@@ -55,6 +57,15 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
 
 
 def _load(unit: Unit, source: Source) -> None:
+    unit.sources[source.name] = source
+    unit.loading.append(source)
+    try:
+        _evaluate(unit, source)
+    finally:
+        unit.loading.pop()
+
+
+def _evaluate(unit: Unit, source: Source) -> None:
     reader = Reader(source, unit.interpreter.toplevel)
     while True:
         start = reader.skip_blank()
@@ -116,6 +127,7 @@ def _define_forms(unit: Unit) -> None:
         "DEFMAP": define_map, "DEFPROG": define_program, "DEFSTRUCT": define_struct, "SIZEOF": size_of,
         "DEFUNION": define_union, "DEFHEADER": define_header,
         "DEFGLOBAL": define_global, "DEFSUBPROG": define_subprogram,
+        "DEFENUM": define_enum, "INCLUDE": _include,
     }  # fmt: skip
     for name, definer in definers.items():
         unit.interpreter.special[intern(name)] = _bound(unit, definer)
@@ -125,6 +137,23 @@ def _define_forms(unit: Unit) -> None:
 
 def _bound(unit: Unit, definer: Definer) -> Callable[[Interpreter, Cons, Scope], object]:
     return lambda _, form, scope: definer(unit, form, scope)
+
+
+def _include(unit: Unit, form: Cons, _: Scope) -> object:
+    """`(include "file.lisp")`: the forms of another file, once; its name is relative to the file that says so."""
+    rest = elements(form.cdr)
+    if len(rest) != 1 or not isinstance(rest[0], str):
+        raise fail("bad-include", "`include` takes the name of one file", form.span, help='(include "file.lisp")')
+    path = Path(unit.loading[-1].name).parent / rest[0]
+    if str(path) in unit.sources:
+        return NIL
+    try:
+        source = Source(str(path), path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no text"
+        raise fail("bad-include", f"`{rest[0]}` cannot be read", form.span, because=reason) from None
+    _load(unit, source)
+    return NIL
 
 
 def _not_built(_: Interpreter, form: Cons, __: Scope) -> object:

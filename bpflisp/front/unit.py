@@ -104,7 +104,9 @@ class Unit:
     subprograms: dict[str, SubprogramDecl] = field(default_factory=dict)
     core_types: dict[str, btf_build.Struct] = field(default_factory=dict)
     strings: dict[bytes, str] = field(default_factory=dict)
-    source: Source | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+    loading: list[Source] = field(default_factory=list)
+    enums: set[str] = field(default_factory=set)
     arch: str = "x86_64"
     broken: set[str] = field(default_factory=set)
 

@@ -9,6 +9,8 @@ from bpflisp import CompileError, compile_text
 from bpflisp.spec.insn import decode
 from bpflisp.spec.isa import Kind
 from simulator.loader import load
+from simulator.run import run
+from simulator.world import World
 from tests.bpflisp.front.running import result, value
 
 MACS = bytes(range(12))
@@ -167,3 +169,30 @@ def test_core_load_finds_the_member_of_the_running_kernel() -> None:
     found = [insn.off for insn in decode(program.insns) if insn and insn.row.kind in (Kind.LOAD, Kind.LOAD_SIGNED)]
     assert len(found) == 1
     assert found != [1000]
+
+
+def test_enum() -> None:
+    before = "(defenum color RED (GREEN 5) BLUE) (defstruct s (x u8) (c color))\n"
+    assert (
+        value("(let ((p (make-s))) (setf (s-c p) BLUE) (+ (* 10 (s-c p)) GREEN RED (* 100 (sizeof s))))", before) == 865
+    )
+
+
+def test_include(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "a.lisp").write_text('(include "b.lisp") (defconstant +a+ (+ +b+ 1))')
+    (tmp_path / "lib" / "b.lisp").write_text("(defconstant +b+ 4) (defmacro twice (x) `(* 2 ,x))")
+    main = tmp_path / "main.lisp"
+    main.write_text('(include "lib/a.lisp")\n(include "lib/b.lisp")\n(defprog p () (twice +a+))')
+    program = load(main)["p"]
+    assert run(program, bytes(64), World(), "python").retval == 10
+
+
+def test_errors_of_an_included_file_are_shown_there(tmp_path: Path) -> None:
+    (tmp_path / "a.lisp").write_text("(defconstant +a+ 1)\n(defmap m :type :nothing)")
+    main = tmp_path / "main.lisp"
+    main.write_text('(include "a.lisp")\n(include "missing.lisp")\n(defprog p () +a+)')
+    with pytest.raises(CompileError) as caught:
+        load(main)
+    told = [(d.code, d.place.removeprefix(f"{tmp_path}/")) for d in caught.value.errors]
+    assert sorted(told) == [("bad-include", "main.lisp:2:1"), ("unknown-map-type", "a.lisp:2:17")]
