@@ -39,6 +39,7 @@ Function = Callable[..., int]
 
 _CACHE_LIMIT = 512
 _FIRST_RUNS = 1
+_ENOUGH_WORLDS = 3
 _ADJUST_META = 54
 _PRINTK = 6
 _NO_STACK = bytes(512)
@@ -57,6 +58,7 @@ class PythonEngine:
         """How many runs of a program without loops the reference engine makes."""
         self._compiled: dict[Any, Compiled] = {}
         self._files: dict[str, Compiled] = {}
+        self._met: dict[Any, int] = {}
         self._alone: dict[int, Linked] = {}
 
     def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
@@ -169,9 +171,14 @@ class PythonEngine:
         linked = world.engine_state[id(program)] = Linked(self, program, world)
         return linked
 
-    def compiled(self, key: tuple[Any, ...]) -> Compiled | None:
-        """The code object of an equal program, if there is one."""
-        return self._compiled.get(key)
+    def is_worth_it(self, key: tuple[Any, ...]) -> bool:
+        """Whether a program is compiled already, or was met in several worlds, so that it is worth compiling."""
+        if key in self._compiled:
+            return True
+        self._met[key] = self._met.get(key, 0) + 1
+        if len(self._met) > _CACHE_LIMIT:
+            del self._met[next(iter(self._met))]
+        return self._met.get(key, 0) > _ENOUGH_WORLDS
 
     def compile(self, key: tuple[Any, ...], around: Surroundings) -> Compiled:
         """The code object of a program, made where there is none."""
@@ -221,6 +228,7 @@ class Linked:
 
     def __init__(self, engine: PythonEngine, program: Program, world: World) -> None:
         self._engine, self.program, self.world = engine, program, world
+        self.turns = _loops(program)
         self.machine = machine_of(world)
         self.model = contexts.model_for(program)
         self.maps = world.bind(program)
@@ -231,13 +239,11 @@ class Linked:
         self.frame = self.machine.frames[0].view
         self.helpers = world.helpers
         self.calls = not _only_plain_calls(program)
-        self.turns = _loops(program)
         self.quick: Callable[[bytes], Outcome] | None = None
         """The quickest way to run it on nothing but a packet, once there is one."""
         self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
         self._helpers = all(world.helpers.find(name_of(number)) is None for number in (LOOKUP, TAIL_CALL))
-        known = engine.compiled(self._key(plain=True)) is not None
-        self.waits = 0 if known or _loops(program) else engine.first_runs
+        self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True)) else engine.first_runs
 
     def ready(self) -> Function:
         """The program's function for the packet that is in place, compiled and linked where it is not yet."""

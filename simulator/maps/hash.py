@@ -1,7 +1,8 @@
 """Hash maps: plain, least-recently-used, and per CPU.
 
-Values live in chunks of memory that are added as elements come. Invariant: `found` has the address of the first CPU's
-value of every element; the value of CPU n is `n * stride` after it.
+Values live in chunks of memory that are added as elements come; `_next` is the first place of the last chunk that was
+never used, `_end` the chunk's end, `_free` are places that were given back. Invariant: `found` has the address of the
+first CPU's value of every element; the value of CPU n is `n * stride` after it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 from simulator.maps import base
 from simulator.maps.base import Map, round_up
-from simulator.memory import Memory, Region
+from simulator.memory import Memory
 from simulator.program import MapDef
 
 _MAX_ELEMENT = (1 << 22) - 48
@@ -38,9 +39,8 @@ class Hash(Map):
         self._element = self.stride * (cpus if self.per_cpu else 1)
         self.found: dict[bytes, int] = {}
         self._memory = memory
-        self._chunks: list[Region] = []
         self._free: list[int] = []
-        self._made = 0
+        self._made = self._next = self._end = 0
 
     def _check_creation(self) -> None:
         made = self.definition
@@ -115,13 +115,14 @@ class Hash(Map):
             address = self._free.pop()
             self._write(address, bytes(self._element))
             return address
-        left = self.definition.max_entries - self._made
-        count = max(1, min(left, _CHUNK_BYTES // self._element))
-        chunk = self._memory.allocate(f"map {self.name}", count * self._element)
-        self._chunks.append(chunk)
-        self._made += count
-        self._free = [chunk.base + index * self._element for index in range(count - 1, 0, -1)]
-        return chunk.base
+        if self._next == self._end:
+            left = self.definition.max_entries - self._made
+            count = max(1, min(left, _CHUNK_BYTES // self._element))
+            chunk = self._memory.allocate(f"map {self.name}", count * self._element)
+            self._made += count
+            self._next, self._end = chunk.base, chunk.end
+        self._next += self._element
+        return self._next - self._element
 
     def _write(self, address: int, data: bytes) -> None:
         page = self._memory.pages[address >> 16]

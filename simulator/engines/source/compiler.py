@@ -167,7 +167,7 @@ class _Function(Writer):
             text.line(f"{text.need('illegal')}({insn.opcode})")
             text.line("return 0")
             return False
-        if kind in PURE and insn.dst not in live:
+        if kind in PURE and insn.dst not in live and not text.stands_for_nothing(insn):
             return False
         match kind:
             case Kind.ALU:

@@ -188,6 +188,8 @@ def _used_once(
         insn = insns[later][1]
         defined = defines(insn)
         if register in uses_of(insn) and not written_out(states[later][register]):
+            if insn.row.kind is Kind.ALU and written_out(states[later + 1][insn.dst]):
+                return False  # Its result is known, so its line does not name its operands.
             twice = (insn.src == insn.dst and insn.row.reg) or insn.row.op in _READ_TWICE
             return insn.row.kind in _TAKES_TEXT and not twice and (defined == register or register not in live[later])
         if defined == register or defined in reads:

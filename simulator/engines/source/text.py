@@ -430,6 +430,14 @@ class FunctionText:
         if row.fetch:
             self.line(f"r{insn.src} = d")
 
+    def stands_for_nothing(self, insn: Insn) -> bool:
+        """Whether a 64-bit load has to be asked for: what it stands for may not be there, which is a fault."""
+        if insn.row.kind is not Kind.LOAD_IMM64 or insn.src in (0, PSEUDO_FUNC):
+            return False
+        if insn.src == PSEUDO_MAP_IDX:
+            return not 0 <= insn.imm < len(self.around.maps)
+        return insn.src != PSEUDO_MAP_IDX_VALUE or not self._has_values(insn.imm)
+
     def load_imm64(self, insn: Insn) -> None:
         """dst = a number, or what it stands for."""
         target = f"r{insn.dst} = "

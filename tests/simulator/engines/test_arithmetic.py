@@ -86,7 +86,11 @@ def test_branches(row: Row) -> None:
         assert results(code, pairs, "python") == expected, number
 
 
-@pytest.mark.parametrize("row", [row for row in ATOMIC_ROWS.values() if row.kind is Kind.ATOMIC], ids=str)
+def atomic_name(row: Row) -> str:
+    return f"{row.op}{row.width}{'-fetch' if row.fetch else ''}"
+
+
+@pytest.mark.parametrize("row", [row for row in ATOMIC_ROWS.values() if row.kind is Kind.ATOMIC], ids=atomic_name)
 def test_atomics(row: Row) -> None:
     """The word at r10 - 8 is `a`, the register `b`, r0 what a comparison exchanges with; the sum tells all three."""
     imm = next(imm for (opcode, imm), other in ATOMIC_ROWS.items() if other == row)
