@@ -109,8 +109,8 @@ def _store(insn: Insn, masks: Masks, step: Step | None) -> None:
         masks.regs[masks.frame] |= 1 << insn.src
 
 
-def _atomic(insn: Insn, masks: Masks, step: Step | None) -> None:
-    if insn.row.fetch:
+def _atomic(m: Machine, insn: Insn, masks: Masks, step: Step | None) -> None:
+    if insn.row.fetch and not m.fetches_are_stores:
         _load(masks, 0 if insn.row.op is Op.CMPXCHG else insn.src, step)
     else:
         _store(insn, masks, step)
@@ -212,7 +212,7 @@ def _step_back(m: Machine, idx: int, later: int, step: Step | None, masks: Masks
     elif kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
         _store(insn, masks, step)
     elif kind is Kind.ATOMIC:
-        _atomic(insn, masks, step)
+        _atomic(m, insn, masks, step)
     elif kind is Kind.BRANCH:
         _branch(insn, masks, step)
     elif kind is Kind.CALL:

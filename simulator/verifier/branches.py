@@ -50,6 +50,7 @@ class Branch:
         self.constant = None if insn.row.reg else const_reg(insn.imm)
         self.taken = m.domain.taken_memo(self.op, insn.row.width)
         self.refined = m.domain.refine_memo(self.op, insn.row.width)
+        self.refined_same = m.domain.refine_same_memo(self.op, insn.row.width)
 
     def run(self) -> int:
         """Goes one way, and leaves the other way for later where both are possible."""
@@ -120,8 +121,11 @@ class Branch:
     def _narrow(self, here: State, there: State, dst: Reg, src: Reg, links: Linked) -> None:
         """What both ways learn of the numbers compared and of those linked to them."""
         insn = self.insn
-        dst_there, src_there, dst_here, src_here = self.refined[dst.num, src.num]
         same = self.constant is None and insn.dst == insn.src
+        if same:
+            dst_there, dst_here = src_there, src_here = self.refined_same[dst.num]
+        else:
+            dst_there, src_there, dst_here, src_here = self.refined[dst.num, src.num]
         for state, dst_num, src_num in ((here, dst_here, src_here), (there, dst_there, src_there)):
             regs = state.frame.regs
             old = regs[insn.dst]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from bpflisp.spec import contexts, helpers
+from bpflisp.spec import contexts, helpers, programs
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind
 from bpflisp.spec.text import insn_text
@@ -91,6 +91,8 @@ class Machine:
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
+        # 6.13 to 6.18 follow a number that an atomic fetches to the register that it came in; others, to the memory
+        self.fetches_are_stores = layout.profile.since("6.13") and not layout.profile.since("7.0")
         self.helpers = Helpers(self)
         self.objects = Objects()
         self.typed = Typed(kernel_btf)
@@ -169,6 +171,8 @@ class Machine:
         self.explored.clear()
         self.visits.clear()
         self.log.new_function()
+        if self.trail is not None:
+            self.trail.back_to(0)
         frame = Frame(0, MAIN_CALLSITE, number)
         frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
         state = State()
@@ -497,7 +501,11 @@ class Machine:
         if kind == "tracing" and self.attach_type not in ("trace_fentry", "trace_fexit", "modify_return"):
             self.fail(f"{name} supported only for fentry/fexit/fmod_ret programs")
         if kind not in ("tracing", "kprobe"):
-            self.fail(f"{name} not supported for program type {kind}")
+            self.fail(f"{name} not supported for program type {self._type_number()}")
+
+    def _type_number(self) -> int:
+        kind = programs.by_name(self.program_type)
+        return kind.number if kind is not None else -1
 
     def check_set_retval(self) -> None:
         """bpf_set_retval in a hook that returns nothing is refused; the hook is known from the kernel's BTF."""

@@ -10,6 +10,8 @@ from simulator.program import MapDef
 RDONLY_PROG: Final = 1 << 7
 WRONLY_PROG: Final = 1 << 8
 INNER_MAP: Final = 1 << 12
+READ_ONLY_TYPES: Final = frozenset({"devmap", "devmap_hash"})
+"""Maps whose values no program writes, whatever their flags say (dev_map_init_map of kernel/bpf/devmap.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def map_info(index: int, definition: MapDef) -> MapInfo:
         key_size=definition.key_size,
         value_size=definition.value_size,
         max_entries=definition.max_entries,
-        flags=definition.flags,
+        flags=definition.flags | (RDONLY_PROG if definition.type in READ_ONLY_TYPES else 0),
         definition=definition,
         contents=known,
         inner=None if definition.inner is None else map_info(-1, definition.inner),

@@ -391,10 +391,10 @@ def _looks_alike(old: State, cur: State) -> bool:
     """Whether the innermost registers are equal but for identities: the first sign of an endless loop."""
     if len(old.frames) != len(cur.frames):
         return False
-    return all(
-        a is b or (a.same_but_ids(b) and a.id == b.id and a.ref == b.ref)
-        for a, b in zip(old.frame.regs, cur.frame.regs, strict=True)
-    )
+    for a, b in zip(old.frame.regs, cur.frame.regs, strict=True):  # a loop: `all` makes this twice as slow
+        if a is not b and (a.id != b.id or a.ref != b.ref or not a.same_but_ids(b)):
+            return False
+    return True
 
 
 def _iterators_differ(old: State, cur: State) -> bool:

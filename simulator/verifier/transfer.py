@@ -74,6 +74,8 @@ def _load(m: Machine, idx: int, insn: Insn, strict: bool, acquire: bool) -> Run:
 def _store(m: Machine, idx: int, insn: Insn) -> Run:
     dst, src, off, size, then = insn.dst, insn.src, insn.off, insn.row.size, idx + 1
     register = insn.row.kind is Kind.STORE
+    if insn.reserved():
+        return m.failing(f"BPF_{'STX' if register else 'ST'} uses reserved fields")
 
     def step() -> int:
         if register:
