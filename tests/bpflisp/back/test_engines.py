@@ -1,0 +1,39 @@
+"""The simulator's engines run compiled functions as the intermediate form says."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from bpflisp.back import compile_function
+from bpflisp.ir.clone import clone_function
+from bpflisp.opt import run
+from simulator.run import run as run_program
+from simulator.world import World
+
+from .generate import PACKET_SIZE, Generator
+from .test_kernel import DEFINITION, as_program, expected
+
+
+@pytest.mark.parametrize("engine", ["reference", "python"])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example(seed=4642, size=18)
+@given(seed=st.integers(0, 1 << 32), size=st.integers(1, 30))
+def test_an_engine_runs_it_alike(engine: str, seed: int, size: int) -> None:
+    version, level = seed % 4 + 1, (0, 2)[seed // 4 % 2]
+    function = Generator(seed, size, version, variables=6 + seed % 9, checked=True).function()
+    r = random.Random(seed)
+    packet, values = r.randbytes(PACKET_SIZE), r.randbytes(64)
+    wanted = expected(function, packet, values)
+    better = clone_function(function)
+    run(better, level)
+    world = World()
+    table = world.add_map(DEFINITION)
+    for index in range(8):
+        table.update(index.to_bytes(4, "little"), values[index * 8 : index * 8 + 8])
+    outcome = run_program(as_program(compile_function(better, f"v{version}", level)), packet, world, engine)
+    assert outcome.fault is None
+    assert (outcome.retval, outcome.packet, b"".join(value for _, value in table.raw_items())) == wanted
