@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from simulator import Object, Program, Result, World, settings_now
+from simulator import Object, Program, Result, World, as_struct, settings_now
 
 
 class BpfFactory:
@@ -51,6 +51,14 @@ class BpfWorld:
     def __getitem__(self, name: str) -> Callable[..., Result]:
         """A program by its name, or by its section."""
         return self._caller(self._obj[name])
+
+    def records(self, name: str, struct: str = "") -> list[Any]:
+        """Takes the records of a ring buffer: bytes, or the object's structure of that name."""
+        buffer: Any = self.world.maps[name]
+        if not hasattr(buffer, "read"):
+            raise TypeError(f"map {name!r} is of type {buffer.definition.type}: it has no records")
+        taken: list[bytes] = buffer.read()
+        return [as_struct(self._obj, struct, record) for record in taken] if struct else taken
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._obj.programs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.calling import EnginesDifferError, Settings, engines_named, settings_now, using
+    from simulator.decoding import as_struct
     from simulator.engines.engine import EngineUnavailable
     from simulator.engines.kernel import KernelRefusedError
     from simulator.loader import LoadError, load
@@ -62,6 +63,7 @@ __all__ = [
     "Tx",
     "Verdict",
     "World",
+    "as_struct",
     "engines_named",
     "load",
     "settings_now",
@@ -71,6 +73,7 @@ __all__ = [
 
 _MODULES = {
     "simulator.calling": ("EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
+    "simulator.decoding": ("as_struct",),
     "simulator.engines.engine": ("EngineUnavailable",),
     "simulator.engines.kernel": ("KernelRefusedError",),
     "simulator.loader": ("LoadError", "load"),

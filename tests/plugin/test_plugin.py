@@ -79,6 +79,35 @@ def test_refused():
     run(pytester, body).assert_outcomes(passed=5)
 
 
+def test_records_of_a_ring_buffer(pytester: pytest.Pytester) -> None:
+    source = ROOT / "fixtures" / "programs" / "event_logger" / "program.lisp"
+    body = f"""
+log = load({str(source)!r})
+SYN = ETH / IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=1025, dport=80, flags="S")
+
+def test_it(bpf):
+    w = bpf(log)
+    w.event_logger(SYN)
+    w.event_logger(SYN)
+    assert len(w.maps.events) == 2
+    first, second = w.records("events", "connection")
+    assert (first.destination_port, first.length) == (80, 40)
+    assert first == second
+    assert w.records("events") == []
+    w.event_logger(SYN)
+    assert len(w.records("events")[0]) == 16
+
+def test_a_wrong_name(bpf):
+    w = bpf(log)
+    w.event_logger(SYN)
+    w.records("events", "connecton")
+"""
+    result = run(pytester, body)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E*no struct 'connecton' in *; did you mean connection?*"])
+    result.stdout.no_fnmatch_line("*/simulator/*.py*")
+
+
 def test_under_given(pytester: pytest.Pytester) -> None:
     """The fixture's scope is the session: Hypothesis has nothing to say against it."""
     body = """
