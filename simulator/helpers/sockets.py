@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bpflisp.spec.alu import M32, signed
 from simulator.helpers.registry import models
-from simulator.machine import Machine
+from simulator.machine import HelperFault, Machine
 from simulator.maps.sockets import SocketMap
 from simulator.sockets import TCP_LISTEN, Socket
 
@@ -89,6 +89,15 @@ def get_listener_sock(machine: Machine, socket: int, *_: int) -> int:
     """The socket itself if it listens, else 0."""
     found = socket_at(machine, socket)
     return socket if found is not None and found.state == TCP_LISTEN else 0
+
+
+@models("bpf_tcp_sock")
+def tcp_sock(machine: Machine, socket: int, *_: int) -> int:
+    """What TCP knows of a socket: 0 of one that is not its own; of others it is not modelled."""
+    found = socket_at(machine, socket)
+    if found is not None and found.kind == "tcp":
+        raise HelperFault("bpf_tcp_sock of a TCP socket is not modelled: mock it, as in world.helpers.bpf_tcp_sock")
+    return 0
 
 
 def socket_at(machine: Machine, address: int) -> Socket | None:

@@ -1,0 +1,29 @@
+"""The recorded runs of the corpus, where it is at hand: the kernel's value, but for those that are listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simulator.run import engine_named
+from tests.agreement.runs import CORPUS, answer, recorded
+
+EXCEPTIONS = json.loads((Path(__file__).parents[2] / "fixtures" / "runs" / "exceptions.json").read_text())["exceptions"]
+SHARE = 6
+"""One in so many runs is made here; `python -m tests.agreement.runs` makes them all."""
+
+
+@pytest.mark.skipif(not (CORPUS / "verdicts.jsonl.gz").is_file(), reason=f"no corpus at {CORPUS}")
+def test_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_named("python"), "first_runs", 0)
+    different = []
+    for index, one in enumerate(recorded()):
+        name = f"{one.record}#{one.number}"
+        if index % SHARE or name in EXCEPTIONS:
+            continue
+        found = answer(one, "python")
+        if not found.same:
+            different.append((name, found.said))
+    assert different == []
