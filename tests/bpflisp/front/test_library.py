@@ -196,3 +196,23 @@ def test_errors_of_an_included_file_are_shown_there(tmp_path: Path) -> None:
         load(main)
     told = [(d.code, d.place.removeprefix(f"{tmp_path}/")) for d in caught.value.errors]
     assert sorted(told) == [("bad-include", "main.lisp:2:1"), ("unknown-map-type", "a.lisp:2:17")]
+
+
+@pytest.mark.parametrize(
+    ("form", "number"),
+    [
+        ("(get-current-task-btf)", 158),
+        ("(ktime-get-coarse-ns)", 160),
+        ("(ktime-get-tai-ns)", 208),
+        ("(ktime-get-ns)", 5),
+        ("(bpf-ktime-get-ns)", 5),
+        ("(get-prandom-u32)", 7),
+        ("(get-smp-processor-id)", 8),
+        ("(jiffies64)", 118),
+    ],
+)
+def test_helper_numbers_are_the_kernels(form: str, number: int) -> None:
+    """The reference compiler has three of them wrong."""
+    kind = ':type :tracing :section "fentry/f"' if "task" in form else ":type :xdp"
+    program = load(compile_text(f"(defprog p ({kind}) {form} 0)"))["p"]
+    assert [insn.imm for insn in decode(program.insns) if insn and insn.row.kind is Kind.CALL] == [number]
