@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError
 from bpflisp.cli.inputs import known_kernels, load_object
+from bpflisp.cli.progress import progress
 from bpflisp.cli.verdicts import FORMATS, Checked, write
 
 if TYPE_CHECKING:
@@ -27,22 +28,23 @@ def command(files: tuple[str, ...], kernels: tuple[str, ...], kernel_btf: str | 
     """
     asked = known_kernels(kernels)
     checked: list[Checked] = []
-    unreadable = False
-    for file in files:
-        try:
-            obj = load_object(file, kernel_btf)
-        except CommandError as problem:
-            click.echo(problem.message, err=True)
-            unreadable = True
-            continue
-        checked += _verdicts(file, obj, tuple(asked), kernel_btf)
+    problems: list[str] = []
+    with progress(len(files)) as now:
+        for file in files:
+            now(file)
+            try:
+                checked += _verdicts(file, load_object(file, kernel_btf), asked, kernel_btf)
+            except CommandError as problem:
+                problems.append(problem.message)
+    for message in problems:
+        click.echo(message, err=True)
     click.echo(write(form, checked), nl=False)
-    if unreadable:
+    if problems:
         return UNREADABLE
     return 0 if all(each.verdict.accepted for each in checked) else REFUSED
 
 
-def _verdicts(file: str, obj: Object, kernels: tuple[str, ...], kernel_btf: str | None) -> Iterator[Checked]:
+def _verdicts(file: str, obj: Object, kernels: Sequence[str], kernel_btf: str | None) -> Iterator[Checked]:
     for program in obj.programs.values():
         for kernel in kernels:
             yield Checked(file, program, kernel, program.verify(kernel, kernel_btf))

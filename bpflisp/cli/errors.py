@@ -31,7 +31,9 @@ def fail(code: str, problem: str, *, where: str = "", because: str = "", help: s
 def exit_code(command: click.Command, args: list[str] | None) -> int:
     """Runs a command and tells its errors; the code to exit with."""
     try:
-        result = command.main(args, prog_name="bpflisp", standalone_mode=False)
+        # None leaves it to click, which colours on a terminal alone.
+        color = False if os.environ.get("NO_COLOR") else None
+        result = command.main(args, prog_name="bpflisp", standalone_mode=False, color=color)
     except click.UsageError as problem:
         return _usage(problem)
     except CommandError as problem:

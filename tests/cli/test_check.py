@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.calling import PORT_BLOCKER, REFUSED_LISP, SYN_LIMITER, call
+from tests.cli.calling import PORT_BLOCKER, REFUSED_LISP, ROOT, SYN_LIMITER, call
 
 KEYS = {
     "file", "program", "section", "type", "kernel", "accepted", "code", "message", "insn", "line", "insns_processed",
@@ -90,3 +93,27 @@ def test_the_others_are_checked_where_one_cannot_be_read(capsys: pytest.CaptureF
     assert called.code == 2
     assert "port_blocker: accepted" in called.out
     assert called.err == "/nonexistent.o: error[file]: No such file or directory\n"
+
+
+def _on_a_terminal(*args: str, **environment: str) -> str:
+    """What a command writes where its output is a terminal."""
+    ours, theirs = os.openpty()
+    variables = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | environment
+    command = [sys.executable, "-m", "bpflisp", *args]
+    subprocess.run(command, stdout=theirs, stderr=theirs, cwd=ROOT, env=variables, check=False)
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # EIO: the terminal's other end is closed
+            part = b""
+        if not part:
+            os.close(ours)
+            return written.decode()
+        written += part
+
+
+def test_a_terminal_gets_colours_unless_no_color_is_set() -> None:
+    assert "\x1b[32maccepted" in _on_a_terminal("check", PORT_BLOCKER)
+    assert "port_blocker: accepted by" in _on_a_terminal("check", PORT_BLOCKER, NO_COLOR="1")
