@@ -457,3 +457,10 @@ def object_info(fd: int, size: int = 256) -> bytes:
     buffer = ctypes.create_string_buffer(size)
     _, after = _call(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, size, ctypes.addressof(buffer)))
     return buffer.raw[: struct.unpack_from("<I", after, 4)[0]]
+
+
+def possible_cpus() -> int:
+    """How many CPUs the kernel keeps per-CPU values for: "0-3" or "0,2-3" in sysfs."""
+    with open("/sys/devices/system/cpu/possible") as text:
+        spans = [span.split("-") for span in text.read().strip().split(",")]
+    return sum(int(span[-1]) - int(span[0]) + 1 for span in spans)

@@ -125,6 +125,11 @@ def _attach_type(name: str) -> int:
         raise NotInKernelError(f"attach type {name!r} is none that is known") from None
 
 
+def _entries(kind: str) -> int:
+    """How many entries a map of this type gets that names none: a perf event array, one a CPU, as libbpf does."""
+    return bpf_syscall.possible_cpus() if kind == "perf_event_array" else 0
+
+
 def create_map(definition: MapDef, kit: Resources) -> Handle:
     """Creates a map, with its first contents, frozen where it is. Raises BpfError."""
     inner_fd = 0
@@ -137,7 +142,7 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
         type=_map_type(definition.type),
         key_size=definition.key_size,
         value_size=definition.value_size,
-        max_entries=definition.max_entries,
+        max_entries=definition.max_entries or _entries(definition.type),
         flags=definition.flags,
         name=definition.name,
         inner_fd=inner_fd,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import Handle
+from simulator.engines.bpf_syscall import Handle, possible_cpus
 from simulator.engines.engine import EngineUnavailable
 from simulator.engines.kernel_perf import SampleReader
 from simulator.maps.base import Map, round_up
@@ -210,13 +210,6 @@ class EmptyTwin(Twin):
         if filled:
             kind = self.ours.definition.type
             raise EngineUnavailable(f"the entries of {kind} map {self.ours.name!r} cannot be put into the kernel's")
-
-
-def possible_cpus() -> int:
-    """How many CPUs the kernel keeps per-CPU values for: "0-3" or "0,2-3" in sysfs."""
-    with open("/sys/devices/system/cpu/possible") as text:
-        spans = [span.split("-") for span in text.read().strip().split(",")]
-    return sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
 
 
 def twin_of(ours: Map, handle: Handle, memory: Memory, load: Callable[[ProgArray, int], Handle | None]) -> Twin:

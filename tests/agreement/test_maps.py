@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import BpfError
+from simulator.engines.bpf_syscall import BpfError, possible_cpus
 from simulator.engines.kernel_load import Resources, create_map
-from simulator.engines.kernel_maps import possible_cpus
 from simulator.maps.base import MapError
 from simulator.maps.registry import KINDS
 from simulator.program import MapDef

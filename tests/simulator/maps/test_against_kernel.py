@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import BpfError
+from simulator.engines.bpf_syscall import BpfError, possible_cpus
 from simulator.engines.kernel_load import Resources, create_map
-from simulator.engines.kernel_maps import possible_cpus
 from simulator.maps import Map, MapError
 from simulator.program import MapDef
 from simulator.world import World
