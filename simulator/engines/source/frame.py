@@ -169,11 +169,12 @@ def _stays_put(insns: Sequence[tuple[int, Insn]], states: Sequence[State], index
     if index + 1 >= len(insns):
         return False
     loaded, following = insns[index][1], insns[index + 1][1]
+    if loaded.dst not in uses_of(following) or written_out(states[index + 1][loaded.dst]):
+        return False
     if following.row.kind is Kind.STORE and following.dst != loaded.dst:
         base = states[index + 1][following.dst].frame
         return base is not None and 0 <= base + following.off <= STACK_SIZE - following.row.size
-    used = loaded.dst in uses_of(following)
-    return used and following.row.kind in (Kind.ALU, Kind.BRANCH)
+    return following.row.kind in (Kind.ALU, Kind.BRANCH)
 
 
 def _used_once(

@@ -127,3 +127,8 @@ def test_a_long_program_with_many_joins() -> None:
     code.append(EXIT)
     for word in (0, (1 << 64) - 1, 0x123456789ABCDEF0):
         agreed(program(code), {"memory": word.to_bytes(8, "little")})
+
+
+def test_a_load_is_not_moved_behind_a_store() -> None:
+    code = [load(8, 0, 10, -8), store(8, 10, -8, 2), EXIT]
+    assert agreed(program(code), {"memory": bytes(16)}).r0 == 0
