@@ -44,6 +44,9 @@ _UNMODELLED: Final = (
     "bpf_res_spin_", "bpf_arena_", "bpf_task_work_", "bpf_stream_",
 )  # fmt: skip
 
+_PROJECTIONS: Final = frozenset({("__sk_buff", "sk_buff"), ("xdp_md", "xdp_buff")})
+"""What a kernel function names as its argument, and the structure behind it, which it may be given as well."""
+
 _DYNPTR_SOURCES: Final = {
     "bpf_dynptr_from_skb": "skb", "bpf_dynptr_from_xdp": "xdp", "bpf_dynptr_from_skb_meta": "skb_meta",
 }  # fmt: skip
@@ -353,6 +356,8 @@ def _object(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int, head
     if structs.matches(m, btf, type_id, reg.off, made.btf, target, strict):
         return
     had = btf.type(type_id)
+    if (head.name, had.name) in _PROJECTIONS:
+        return
     m.fail(
         f"kernel function {made.name} args#{index} expected pointer to {head.kind.name} {head.name} "
         f"but R{register} has a pointer to {had.kind.name} {had.name}"

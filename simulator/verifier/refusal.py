@@ -132,7 +132,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"leaks addr|leak pointer|^cannot return stack pointer", "pointer-leak"),
     (
         r"^write to change key"
-        r"|^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support",
+        r"|^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support"
+        r"|^write access at off|^only access to \S+ is supported",
         "read-only",
     ),
     (

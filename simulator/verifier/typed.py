@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bpflisp.spec.btf import Btf, BtfKind
 from bpflisp.spec.helpers import Arg, ArgType, RetType
 from bpflisp.spec.insn import Insn
-from simulator.verifier import kfuncs, structs
+from simulator.verifier import hookargs, kfuncs, structs
 from simulator.verifier import regs as r
 from simulator.verifier.regs import ZERO, Reg
 from simulator.verifier.resolve import Loaded
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simulator.verifier.helper_calls import Call
     from simulator.verifier.machine import Machine
 
-_WRITERS = frozenset({"struct_ops", "sched_cls", "sched_act", "xdp", "lsm"})
+_WRITERS = frozenset({"sched_cls", "sched_act", "xdp"})
 _POINTERS = "pointers to kernel objects"
 
 
@@ -31,6 +31,7 @@ class Typed:
 
     def __init__(self, kernel_btf: Btf | None) -> None:
         self.kernel_btf = kernel_btf
+        self._hook: hookargs.Hook | None = None
 
     def access(self, m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int) -> None:
         """A load or store through a typed pointer; a load gives a number or another pointer."""
@@ -52,6 +53,9 @@ class Typed:
             m.fail("only read is supported")
         if reg.type & r.MEM_ALLOC:
             m.unsupported("objects that the program allocates")
+        if writes and m.program_type == "struct_ops":
+            hookargs.check_store(m, btf, type_id, off, size)
+            return
         if writes:
             if m.program_type in _WRITERS:
                 m.unsupported(f"a write to struct {name}")
@@ -124,7 +128,14 @@ class Typed:
 
     def context_access(self, m: Machine, off: int, size: int, writes: bool, signed: bool) -> Reg | None:
         """An access to a context that the kernel's BTF types."""
-        m.unsupported(f"the context of program type {m.program_type}")
+        if self.kernel_btf is None:
+            m.unsupported(f"the context of program type {m.program_type} without the kernel's BTF")
+        if m.program_type not in ("tracing", "lsm", "struct_ops"):
+            m.unsupported(f"the context of program type {m.program_type}")
+        if self._hook is None:
+            self._hook = hookargs.hook_of(m, self.kernel_btf)
+        reg = hookargs.access(m, self.kernel_btf, self._hook, off, size, writes)
+        return None if reg is None else hookargs.as_struct_ops_sees_it(m, self.kernel_btf, reg)
 
     def variable(self, m: Machine, loaded: Loaded) -> Reg:
         """The address of a kernel variable."""
