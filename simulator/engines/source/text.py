@@ -110,7 +110,7 @@ class FunctionText:
     packet: bool = False
     defers: bool = False
     deferred: dict[int, str] = field(default_factory=dict)
-    loaded: tuple[int, Access] | None = None
+    loaded: tuple[int, Access | None] | None = None
 
     @property
     def is_program(self) -> bool:
@@ -361,7 +361,7 @@ class FunctionText:
             text = f"{self._extended(text, size) if variable else text} & {M64}"
         if self.defers and not signed and not swap:
             self.deferred[insn.dst] = text
-            self.loaded = (self.slot, access) if access else None
+            self.loaded = (self.slot, access)
         else:
             self.line(target + text, access)
 

@@ -132,3 +132,5 @@ def test_a_long_program_with_many_joins() -> None:
 def test_a_load_is_not_moved_behind_a_store() -> None:
     code = [load(8, 0, 10, -8), store(8, 10, -8, 2), EXIT]
     assert agreed(program(code), {"memory": bytes(16)}).r0 == 0
+    code = [load(8, 0, 10, -8), imm(Op.ADD, 0, 1), store(8, 10, -8, 2), EXIT]
+    assert agreed(program(code), {"memory": bytes(16)}).r0 == 1
