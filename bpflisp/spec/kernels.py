@@ -45,13 +45,16 @@ def parse(text: str) -> Version:
 def resolve(text: str) -> str:
     """The full version that a text names: "6.18" -> "6.18.44", the last measured of its line; "5.15" -> "5.15.0".
 
-    A file of `bpflisp probe`: "host.json" -> "6.8.0@host.json". UnknownKernelError where it is none.
+    A file of `bpflisp probe`: "host.json" -> "6.8.0@host.json". UnknownKernelError where it is none, and where it is
+    later than any that was measured: what such a kernel would say nobody knows.
     """
     if "@" in text:
         return text
     if text.endswith(".json"):
         return f"{'.'.join(map(str, parse(str(host(text)['version']))))}@{text}"
     version = parse(text)
+    if version[:2] > parse(MEASURED[-1])[:2]:
+        raise UnknownKernelError(f"kernel {text} is not known: the last that was asked is {MEASURED[-1]}")
     named_patch = re.match(r"v?\d+\.\d+\.\d+", text.strip()) is not None
     if not named_patch:
         of_line = [measured for measured in MEASURED if parse(measured)[:2] == version[:2]]

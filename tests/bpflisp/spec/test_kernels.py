@@ -38,6 +38,12 @@ def test_what_is_no_version_is_refused_by_name(text: str) -> None:
         kernels.profile(text)
 
 
+@pytest.mark.parametrize("text", ["7.4", "9.9.1", "v7.10-rc1"])
+def test_what_is_later_than_all_that_was_measured_is_refused(text: str) -> None:
+    with pytest.raises(kernels.UnknownKernelError, match="is not known"):
+        kernels.profile(text)
+
+
 versions = st.tuples(st.integers(3, 9), st.integers(0, 30), st.integers(0, 300))
 
 
