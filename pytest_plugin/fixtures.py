@@ -8,14 +8,20 @@ from typing import Any
 
 from simulator import Object, Program, Result, World, as_struct, settings_now
 
+CPUS = 4
+"""How many CPUs a world has where a test does not say."""
+
 
 class BpfFactory:
     """Makes worlds: `bpf(obj)`. It keeps nothing, so that one serves a whole session."""
 
-    def __call__(self, obj: Object, *, seed: int | None = None, cpus: int = 2, verify: bool | None = None) -> BpfWorld:
+    def __call__(
+        self, obj: Object, *, seed: int | None = None, cpus: int = CPUS, verify: bool | None = None
+    ) -> BpfWorld:
         """A fresh world with the object's maps and programs.
 
-        `seed` is that of its random numbers; `verify=False` lets programs run that the verifier refuses.
+        `seed` is that of its random numbers, `cpus` how many CPUs it has; `verify=False` lets programs run that the
+        verifier refuses.
         """
         seed = settings_now().seed if seed is None else seed
         return BpfWorld(obj, World(obj, seed=seed, cpus=cpus), verify)
@@ -46,6 +52,10 @@ class BpfWorld:
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(self.world, name):
             raise AttributeError(f"a world has no {name!r} to set")
+        if name == "cpu" and value not in range(self.world.cpus):
+            raise ValueError(
+                f"this world has CPUs 0 to {self.world.cpus - 1}, not {value}: bpf(obj, cpus=...) has more"
+            )
         setattr(self.world, name, value)
 
     def __getitem__(self, name: str) -> Callable[..., Result]:

@@ -68,8 +68,8 @@ def test_the_world_is_set(bpf):
     w = bpf(obj)
     before = w.clock.now
     w.clock.advance(ms=500)
-    w.cpu = 1
-    assert (w.clock.now - before, w.world.cpu) == (500_000_000, 1)
+    w.cpu = 3
+    assert (w.clock.now - before, w.world.cpu) == (500_000_000, 3)
     w.helpers.bpf_get_prandom_u32.returns(7)
 
 def test_refused():
@@ -77,6 +77,24 @@ def test_refused():
     assert BAD.verify(kernel="6.1") == Refused()
 """
     run(pytester, body).assert_outcomes(passed=5)
+
+
+def test_values_of_each_cpu(pytester: pytest.Pytester) -> None:
+    source = ROOT / "fixtures" / "twins" / "packet_counter.o"
+    body = f"""
+counter = load({str(source)!r})
+
+def test_it(bpf):
+    w = bpf(counter)
+    w.packet_counter(PACKET)
+    w.cpu = 3
+    w.packet_counter(PACKET)
+    w.packet_counter(PACKET)
+    name = next(iter(w.maps))
+    seen = [w.maps[name][key] for key in w.maps[name]]
+    assert [1, 0, 0, 2] in seen, seen
+"""
+    run(pytester, body).assert_outcomes(passed=1)
 
 
 def test_records_of_a_ring_buffer(pytester: pytest.Pytester) -> None:
@@ -183,6 +201,7 @@ def test_verdicts_are_compared_by_class(pytester: pytest.Pytester) -> None:
         ("bpf(obj).maps.blockd[1] = 2", "AttributeError: no map 'blockd' in this world; it has blocked"),
         ("bpf(obj).maps.blocked[1 << 40] = 2", "ValueError: * does not fit in *"),
         ("bpf(obj).nothing = 2", "AttributeError: a world has no 'nothing' to set"),
+        ("bpf(obj).cpu = 4", "ValueError: this world has CPUs 0 to 3, not 4: bpf(obj, cpus=...) has more"),
         ("bpf(obj).port_blocker(bytes(13))", "*InputRefused: EINVAL: *14 bytes*"),
         ("obj['nothing']", "KeyError: *no program or section 'nothing' in *"),
         ("bpf(obj).helpers.bpf_nothing.returns(1)", "AttributeError: no helper is called 'bpf_nothing'"),
