@@ -248,14 +248,15 @@ def refusal(program: Program, verdict: Verdict, where: str = "") -> Diagnostic:
     """A refusal as a diagnostic. `where` stands for the place where the program has no line information."""
     reason = verdict.reason
     lines = [verdict.source.split(": ", 1)[-1]] if verdict.source else []
-    if verdict.insn is not None:
-        lines.append(f"insn {verdict.insn}: {insn_line(program, verdict.insn)}")
     because, advice = BY_CODE.get(verdict.code, ("", ""))
     problem = verdict.message or "an error number, and no message"
     if reason is not None:
-        steps = [f"insn {step.insn}: {step.text}  {step.source}".rstrip() for step in reason.path]
-        lines += [*steps, *reason.registers]
-        because, advice = reason.because or because, reason.help or advice
+        # the path ends with the refused instruction itself
+        lines += [f"insn {step.insn}: {step.text}  {step.source}".rstrip() for step in reason.path]
+        lines += [", ".join(reason.registers)] if reason.registers else []
+        because, advice = reason.because, reason.help or advice
+    if verdict.insn is not None and not (reason and reason.path):
+        lines.append(f"insn {verdict.insn}: {insn_line(program, verdict.insn)}")
     return Diagnostic(
         Severity.REFUSED,
         verdict.code,

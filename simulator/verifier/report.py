@@ -24,14 +24,14 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
     try:
         layout = prepare(program, profile, kernel_btf)
     except Refused as refusal:
-        return _refused(program, profile, refusal, 0, _early_log(refusal))
+        return _refused(program, profile, refusal, None, _early_log(refusal) if log_level else "")
     machine, refused = _explore(layout, kernel_btf, 0, cpus)
     if log_level and (refused is not None or log_level > 1):
         machine, refused = _explore(layout, kernel_btf, log_level, cpus)
     log = machine.log.text() + _statistics(machine) if log_level else ""
     if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, log=log)
-    return _refused(program, profile, refused, machine.processed, log)
+    return _refused(program, profile, refused, machine, log)
 
 
 def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> tuple[Machine, Refused | None]:
@@ -63,16 +63,19 @@ def _statistics(machine: Machine) -> str:
     )
 
 
-def _refused(program: Program, profile: Profile, refusal: Refused, processed: int, log: str) -> Verdict:
+def _refused(program: Program, profile: Profile, refusal: Refused, machine: Machine | None, log: str) -> Verdict:
+    from simulator.verifier.reasons import reason_of
+
     return Verdict(
         False,
         profile.name,
         message=refusal.message,
         code=refusal.code or code_of(refusal.message),
         insn=refusal.insn,
-        insns_processed=processed,
+        insns_processed=machine.processed if machine is not None else 0,
         log=log,
         source=_source(program, refusal.insn),
+        reason=reason_of(refusal, machine) if log else None,
     )
 
 
