@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bpflisp import CompileError
-from bpflisp.spec.kernels import UnknownKernelError, parse
+from bpflisp.spec.kernels import UnknownKernelError, profile
 from simulator import LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
 ENGINES = ("reference", "python", "native", "kernel", "all")
@@ -48,7 +48,7 @@ def require_known(engine: str, kernels: Sequence[str]) -> None:
         raise pytest.UsageError(f"bpf: no engine {engine!r}: there are {', '.join(ENGINES)}")
     for kernel in kernels:
         try:
-            parse(kernel)
+            profile(kernel)
         except UnknownKernelError as error:
             raise pytest.UsageError(f"bpf: {error}") from None
 

@@ -22,6 +22,7 @@ CASES: Sequence[tuple[Sequence[str], str]] = (
     (["check", "{tmp}/empty.o"], "{tmp}/empty.o"),
     (["check", "{tmp}/not-text.lisp"], "{tmp}/not-text.lisp: error[not-text]: "),
     (["check", PORT_BLOCKER, "--kernel", "six"], "--kernel: error[unknown-kernel]: 'six' is no kernel version"),
+    (["check", PORT_BLOCKER, "--kernel", "99.0"], "--kernel: error[unknown-kernel]: "),
     (["check", PORT_BLOCKER, "--kernel-btf", "{tmp}/missing"], "{tmp}/missing: error[file]: No such file or directory"),
     (["check", PORT_BLOCKER, "--kernel-btf", "{tmp}/random.o"], PORT_BLOCKER),
     (["check", PORT_BLOCKER, "--format", "html"], "bpflisp check: error[usage]: "),

@@ -315,6 +315,7 @@ def test_it(monkeypatch):
     [
         (["--bpf-engine", "gpu"], "ERROR: bpf: no engine 'gpu': there are *"),
         (["--bpf-kernel", "six"], "ERROR: bpf: 'six' is no kernel version; *"),
+        (["--bpf-kernel", "99.0"], "ERROR: bpf: *99.0*"),
         (["--bpf-check", "none/*.o"], "ERROR: bpf: no file matches 'none/*.o' in *"),
         (["--bpf-check", "none/*.o", "-n1"], "ERROR: bpf: no file matches 'none/*.o' in *"),
     ],
