@@ -23,10 +23,11 @@ check: $(STAMP)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-# Ten thousand generated programs against the running kernel; needs bpf(2), and so root.
+# Generated programs against the running kernel, verdicts and then results; needs bpf(2), and so root.
 agreement: $(STAMP)
 	$(BIN)/python -m tests.agreement.generate $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) \
 		--keep fixtures/verifier/generated
+	$(BIN)/python -m tests.agreement.engines --programs 1000
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
