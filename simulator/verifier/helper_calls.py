@@ -62,8 +62,6 @@ _ACCEPTS: Final[dict[ArgType, tuple[int, ...]]] = {
     ArgType.KPTR_XCHG_DEST: (
         r.PTR_MAP_VALUE,
         r.PTR_BTF_ID | r.MEM_ALLOC,
-        r.PTR_BTF_ID | r.MEM_ALLOC | r.NON_OWN_REF,
-        r.PTR_BTF_ID | r.MEM_ALLOC | r.NON_OWN_REF | r.MEM_RCU,
     ),
     ArgType.PTR_TO_DYNPTR: (r.PTR_STACK, r.PTR_DYNPTR),
 }
@@ -138,7 +136,7 @@ class Helpers:
 def call(m: Machine, idx: int, insn: Insn) -> int:
     """A call of a helper; returns the next slot, or EXIT where the call ends the path."""
     helper = spec.by_id(insn.imm)
-    if insn.imm not in m.helpers.allowed:
+    if insn.imm not in m.helpers.allowed or not m.typed.allows_helper(m, insn.imm):
         m.fail(spec.refusal(insn.imm, m.kernel))
     if helper is None:
         raise Unsupported(f"helper number {insn.imm}", idx)

@@ -148,6 +148,14 @@ class Objects:
         """The map slot that bpf_kptr_xchg changes."""
         m.unsupported("a kernel pointer in a map value")
 
+    def check_kptr_given(self, m: Machine, made: Call, register: int, reg: Reg) -> None:
+        """The pointer that bpf_kptr_xchg puts into the slot."""
+        m.unsupported("a kernel pointer in a map value")
+
+    def kptr_taken(self, m: Machine, made: Call, flags: int) -> Reg:
+        """What bpf_kptr_xchg gives: the pointer that was in the slot."""
+        m.unsupported("a kernel pointer in a map value")
+
     def give_kptr(self, m: Machine, identity: int) -> None:
         """A reference moves into a map value."""
         m.unsupported("a kernel pointer in a map value")

@@ -133,7 +133,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"^write to change key"
         r"|^write into map forbidden|^read from map forbidden|cannot write into|only read (is|from)|no write support"
-        r"|^write access at off|^only access to \S+ is supported",
+        r"|^write access at off|^only access to \S+ is supported|may write into memory pointed",
         "read-only",
     ),
     (

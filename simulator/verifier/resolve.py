@@ -222,7 +222,7 @@ class Resolver:
         raise Refused(f"ldimm64 insn specifies invalid btf_id {self.slots.imm[at]}.", insn=at, errno=_ENOENT)
 
     def _symbol(self, at: int, name: str, type_id: int, kind: BtfKind) -> Loaded:
-        if kind is BtfKind.VAR and self.profile.since(_PERCPU_HIDDEN_SINCE) and name in _percpu_names(self.kernel_btf):
+        if kind is BtfKind.VAR and self.profile.since(_PERCPU_HIDDEN_SINCE) and name in percpu_names(self.kernel_btf):
             words = f"ldimm64 failed to find the address for kernel symbol '{name}'."
             raise Refused(words, insn=at, errno=_ENOENT)
         return Loaded("kernel_symbol", symbol=name, type_id=type_id)
@@ -232,7 +232,7 @@ _PAGE = 4096
 
 
 @cache
-def _percpu_names(kernel_btf: Btf | None) -> frozenset[str]:
+def percpu_names(kernel_btf: Btf | None) -> frozenset[str]:
     """The variables of the kernel of which each CPU has its own."""
     section = None if kernel_btf is None else kernel_btf.find(".data..percpu", BtfKind.DATASEC)
     if kernel_btf is None or section is None:

@@ -32,6 +32,11 @@ class Reached:
     field: str = ""
 
 
+def shown(named: BtfType | BtfMember) -> str:
+    """A name as the log prints it."""
+    return named.name or "(anon)"
+
+
 def resolve(btf: Btf, type_id: int) -> tuple[int, BtfType | None]:
     """A type without its modifiers and typedefs; None for void."""
     found = btf.resolve(type_id) if type_id else 0
@@ -99,7 +104,7 @@ def _flexible(m: Machine, btf: Btf, type_id: int, head: BtfType, off: int, size:
                     return None
                 if element_head.kind in _COMPOSITE and btf.size_of(element):
                     return element, (off - start) % btf.size_of(element)
-    m.fail(f"access beyond struct {head.name} at off {off} size {size}")
+    m.fail(f"access beyond struct {shown(head)} at off {off} size {size}")
 
 
 def walk(m: Machine, btf: Btf, type_id: int, off: int, size: int, flags: int = 0, flexible: bool = True) -> Reached:
@@ -113,7 +118,7 @@ def walk(m: Machine, btf: Btf, type_id: int, off: int, size: int, flags: int = 0
             flags |= r.UNTRUSTED
         if off + size > btf.size_of(type_id):
             if not flexible:
-                m.fail(f"access beyond struct {head.name} at off {off} size {size}")
+                m.fail(f"access beyond struct {shown(head)} at off {off} size {size}")
             deeper = _flexible(m, btf, type_id, head, off, size)
             if deeper is None:
                 return Reached("number")
@@ -153,11 +158,11 @@ def _in_members(
             return _reach_pointer(m, btf, head, member, place, off, size, flags)
         if off + size > place.end and not flags & r.UNTRUSTED:
             m.fail(
-                f"access beyond the end of member {member.name} (mend:{place.end}) in struct {head.name} "
+                f"access beyond the end of member {shown(member)} (mend:{place.end}) in struct {shown(head)} "
                 f"with off {off} size {size}"
             )
         return Reached("number")
-    m.fail(f"struct {head.name} doesn't have field at offset {off}")
+    m.fail(f"struct {shown(head)} doesn't have field at offset {off}")
 
 
 def _reach_pointer(
@@ -165,7 +170,7 @@ def _reach_pointer(
 ) -> Reached:
     if size != 8 or off != place.start:
         m.fail(
-            f"cannot access ptr member {member.name} with moff {place.start} in struct {head.name} "
+            f"cannot access ptr member {shown(member)} with moff {place.start} in struct {shown(head)} "
             f"with off {off} size {size}"
         )
     tags, target, pointee = _pointer(btf, place.type_id)
