@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpflisp.diagnostics import Diagnostic, Severity
 from bpflisp.spec.programs import action_name
-from simulator.advice import BY_CODE
 
 if TYPE_CHECKING:
     from simulator.outcome import Outcome
@@ -248,13 +247,13 @@ def refusal(program: Program, verdict: Verdict, where: str = "") -> Diagnostic:
     """A refusal as a diagnostic. `where` stands for the place where the program has no line information."""
     reason = verdict.reason
     lines = [verdict.source.split(": ", 1)[-1]] if verdict.source else []
-    because, advice = BY_CODE.get(verdict.code, ("", ""))
+    because = advice = ""
     problem = verdict.message or "an error number, and no message"
     if reason is not None:
         # the path ends with the refused instruction itself
         lines += [f"insn {step.insn}: {step.text}  {step.source}".rstrip() for step in reason.path]
         lines += [", ".join(reason.registers)] if reason.registers else []
-        because, advice = reason.because, reason.help or advice
+        because, advice = reason.because, reason.help
     if verdict.insn is not None and not (reason and reason.path):
         lines.append(f"insn {verdict.insn}: {insn_line(program, verdict.insn)}")
     return Diagnostic(
