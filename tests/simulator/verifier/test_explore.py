@@ -32,7 +32,7 @@ NOT_MODELLED = {
     "the map itself read",
     "the map itself written",
 }
-"""What this verifier refuses to judge; a program that leaves this list has to be taken out of it."""
+"""What this verifier may refuse to judge; where it judges, it has to be as the kernel does."""
 
 PRINTED_OTHERWISE = {"atomic of 16 bits"}
 """Logs that differ from the kernel's: an instruction that does not exist, which the kernel prints as if it did."""
@@ -53,8 +53,7 @@ def test_every_program_has_an_answer() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_as_the_kernel(name: str) -> None:
     verdict, answer = judged(name), ANSWERS[name]
-    if name in NOT_MODELLED:
-        assert verdict.code == UNSUPPORTED
+    if name in NOT_MODELLED and verdict.code == UNSUPPORTED:
         return
     assert (verdict.accepted, verdict.message) == (answer["accepted"], answer["message"])
     assert verdict.insns_processed == (answer["insns_processed"] or 0)

@@ -1,0 +1,108 @@
+"""From a kernel's log to the pages of docs/refusals: what was refused, and what to do.
+
+Reads what kernels before 7.3 print, where the refusal is the last line before the statistics, and the report of 7.3
+at log level 1, with "Verification failed: ..." and lines that begin with Problem, Reason and Suggestion. Other text
+around the log, as libbpf and loaders print it, is skipped.
+
+Invariant: a line is explained only where its class is known; what no row of `refusal.CODES` knows is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from simulator.verifier.advice import advice_of
+from simulator.verifier.refusal import UNCLASSED, code_of
+
+PAGES: Final = frozenset(
+    {
+        "argument-type", "atomic-access", "bad-jump", "bad-opcode", "bad-operand", "call-depth", "context-access",
+        "dynptr", "frame-pointer", "function-arguments", "gpl-only", "helper-not-allowed", "infinite-loop", "iterator",
+        "kernel-function", "kptr", "legacy-packet-load", "lock", "map-not-allowed", "maybe-negative", "maybe-null",
+        "memory-bounds", "misaligned", "mixed-pointers", "no-exit", "packet-access", "packet-bounds",
+        "pointer-arithmetic", "pointer-leak", "pointer-offset", "pointer-spill", "read-only", "reference",
+        "reserved-fields", "return-range", "scalar-dereference", "section", "sleepable", "stack-bounds", "stack-limit",
+        "string-argument", "tail-call", "timer", "unbounded", "uninitialised-register", "uninitialised-stack",
+        "unreachable-code", "zero-sized",
+    }
+)  # fmt: skip
+"""The classes that have a page in docs/refusals."""
+
+
+class Explained(NamedTuple):
+    """A refusal that was found in a log: its class, the problem in a line, what to do, and the page, "" for none."""
+
+    code: str
+    problem: str
+    help: str
+    page: str
+
+
+# What is in front of a log's line: libbpf's name, a time stamp, a quotation mark.
+_PREFIX = re.compile(r"^(?:\s*(?:libbpf|bpftool|\[[\d. ]+\]|\d{4}/\d\d/\d\d [\d:]+|[>|])[: ]*)+")
+_STATISTICS = re.compile(r"processed \d+ insns\b.*$")
+_HEADING = re.compile(r"^\s*(?:Verification failed|Problem|Reason)\s*:\s*(.*)$", re.I)
+_SUGGESTION = re.compile(r"^\s*Suggestion\s*:\s*(.*)$", re.I)
+_GLUED = re.compile(r"^\d+: \([0-9a-f]{2}\).*?(?=infinite loop detected at insn)")
+# Lines of a log that are no refusal: instructions, states, source, notes of the exploration, loaders' frames.
+_NO_REFUSAL = re.compile(
+    r"^\s*$|^;|^\s*\d+: |^from \d+ to \d+|^\s*(R\d+=|fp-\d+=|frame\d+:|refs=)|^(caller|callee|returning from|to caller)"
+    r"|^mark_precise|^func#\d+ @|^Func#\d+ .*(safe|assumed valid)|^Validating |^(cur|old) state|^Unreleased reference"
+    r"|^-- (BEGIN|END)|^verification time|^stack depth|^Live regs"
+)
+
+
+def explain(log: str) -> list[Explained]:
+    """What a pasted log says, each refusal once, in its order; empty where nothing in it is known."""
+    found: dict[str, Explained] = {}
+    for line, suggestion in _refusals(log):
+        code = code_of(line)
+        if code == UNCLASSED or code in found:
+            continue
+        advice = advice_of(code)
+        page = f"docs/refusals/{code}.md" if code in PAGES else ""
+        found[code] = Explained(code, advice.problem, suggestion or advice.help, page)
+    return list(found.values())
+
+
+def _refusals(log: str) -> Iterator[tuple[str, str]]:
+    """The lines that refuse, each with the kernel's own suggestion where it makes one."""
+    lines = [_PREFIX.sub("", line).rstrip() for line in log.splitlines()]
+    if any(line.lstrip().lower().startswith("verification failed:") for line in lines):
+        yield from _reported(lines)
+        return
+    last = ""
+    for line in lines:
+        text = _GLUED.sub("", _STATISTICS.sub("", line)).strip()
+        if text and not _NO_REFUSAL.match(text) and code_of(text) != UNCLASSED:
+            last = text
+        if _STATISTICS.search(line):
+            if last:
+                yield last, ""
+            last = ""
+    if last:
+        yield last, ""
+
+
+def _reported(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """The report of 7.3: the reason names what happened, the heading its class."""
+    reports: list[list[str]] = []
+    for line in lines:
+        if line.lstrip().lower().startswith("verification failed:"):
+            reports.append([])
+        if reports:
+            reports[-1].append(line)
+    for report in reports:
+        suggestion = next((found[1] for found in map(_SUGGESTION.match, report) if found), "")
+        said = [found[1].strip() for found in map(_HEADING.match, report) if found]
+        # the reason is the most particular, and comes after the heading
+        candidates = [*reversed(said), *(line.strip() for line in report)]
+        known = next((text for text in candidates if _known(text)), "")
+        if known:
+            yield known, suggestion
+
+
+def _known(text: str) -> bool:
+    return bool(text) and not _NO_REFUSAL.match(text) and code_of(text) != UNCLASSED

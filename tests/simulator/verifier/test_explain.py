@@ -1,0 +1,69 @@
+"""A pasted log leads to the class and its page, whatever stands around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator.verifier.explain import PAGES, explain
+from simulator.verifier.refusal import code_of
+from tests.simulator.verifier.explore_cases import answers
+
+REFUSED = {name: row for name, row in answers().items() if not row["accepted"] and row["message"]}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_logs_of_the_kernel_lead_to_the_class_of_their_message(name: str) -> None:
+    row = REFUSED[name]
+    log = f"{row['log']}\nprocessed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0\n"
+    found = explain(log)
+    assert [one.code for one in found] == [code_of(row["message"])]
+    assert found[0].page == (f"docs/refusals/{found[0].code}.md" if found[0].code in PAGES else "")
+    assert found[0].problem
+    assert found[0].help
+
+
+def test_what_libbpf_prints_around_it_is_skipped() -> None:
+    log = """libbpf: prog 'xdp_main': BPF program load failed: Permission denied
+libbpf: prog 'xdp_main': -- BEGIN PROG LOAD LOG --
+0: R1=ctx() R10=fp0
+; __u8 first = *(__u8 *)data; @ prog.c:12
+2: (71) r0 = *(u8 *)(r2 +0)
+invalid access to packet, off=0 size=1, R2(id=0,off=0,r=0)
+R2 offset is outside of the packet
+processed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+-- END PROG LOAD LOG --
+libbpf: failed to load object 'prog.o'
+"""
+    (found,) = explain(log)
+    assert found.code == "packet-bounds"
+    assert found.page == "docs/refusals/packet-bounds.md"
+
+
+def test_several_programs_in_one_log() -> None:
+    log = "R0 !read_ok\nprocessed 1 insns (limit 1)\nR0 invalid mem access 'map_value_or_null'\nprocessed 6 insns x\n"
+    assert [one.code for one in explain(log)] == ["uninitialised-register", "maybe-null"]
+
+
+def test_the_report_of_later_kernels() -> None:
+    log = """Verification failed: invalid memory access
+  Reason: R0 invalid mem access 'map_value_or_null'
+  At: insn 6 (79) r1 = *(u64 *)(r0 +0)
+  Causal path:
+    5: (85) call bpf_map_lookup_elem#1
+  Suggestion: check the pointer for NULL before it is dereferenced
+"""
+    (found,) = explain(log)
+    assert found.code == "maybe-null"
+    assert found.help == "check the pointer for NULL before it is dereferenced"
+
+
+def test_a_problem_line_will_do() -> None:
+    (found,) = explain("Verification failed: x\nProblem: R2 offset is outside of the packet\n")
+    assert found.code == "packet-bounds"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello\n", "0: R1=ctx() R10=fp0\n0: (95) exit\n", "processed 2 insns (limit 1)\n"]
+)
+def test_nothing_is_guessed(text: str) -> None:
+    assert explain(text) == []
