@@ -16,7 +16,7 @@ from bpflisp.spec.insn import Insn
 from simulator.verifier import access, calls, stack
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.maps import RDONLY_PROG, MapInfo
+from simulator.verifier.maps import RDONLY_PROG, Field, MapInfo
 from simulator.verifier.refusal import Unsupported
 from simulator.verifier.regs import NOTHING, ZERO, Reg, is_null, scalar_reg, type_name
 from simulator.verifier.stack import UNKNOWN_REG
@@ -107,6 +107,7 @@ class Call:
     dynptr_id: int = 0
     dynptr: Reg | None = None
     returned: tuple[object, int] | None = None
+    kptr: Field | None = None
 
 
 class Helpers:
@@ -415,7 +416,7 @@ def _dynptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int)
 
 
 def _kptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int) -> None:
-    made.map = m.objects.kptr_argument(m, register, reg)
+    made.map, made.kptr = m.objects.kptr_argument(m, register, reg)
 
 
 _HANDLERS: Final = {

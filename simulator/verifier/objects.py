@@ -5,11 +5,12 @@ Source: process_spin_lock, process_timer_func, process_dynptr_func and their kin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpflisp.spec.helpers import Arg
-from simulator.verifier import dynptrs, iterators
+from simulator.verifier import dynptrs, iterators, kptrs
 from simulator.verifier import regs as r
+from simulator.verifier.branches import drop_ref
 from simulator.verifier.maps import Field, MapInfo
 from simulator.verifier.regs import ZERO, Reg, scalar_reg, type_name
 from simulator.verifier.scalar import UNKNOWN
@@ -43,9 +44,11 @@ class Objects:
     def kptr_access(self, m: Machine, register: int, reg: Reg, off: int, value: int) -> bool:
         """A load or store of a pointer kept in a map value; False where there is none."""
         target: MapInfo = reg.data[0]
-        if target.fields and target.field_at(off + reg.num.smin, *_KPTRS) is not None:
-            m.unsupported("a kernel pointer in a map value")
-        return False
+        field = target.field_at(off + reg.num.smin, *_KPTRS) if target.fields else None
+        if field is None:
+            return False
+        kptrs.access(m, field, value)
+        return True
 
     def destroy_dynptr(self, m: Machine, frame: Frame, spi: int) -> None:
         """A store over a dynptr destroys it."""
@@ -142,23 +145,21 @@ class Objects:
         elif made.dynptr.data[0] in ("skb", "skb_meta"):
             m.forget_packet()
 
-    # Kernel pointers in maps are not modelled yet: they say so by name.
-
-    def kptr_argument(self, m: Machine, register: int, reg: Reg) -> Any:
-        """The map slot that bpf_kptr_xchg changes."""
-        m.unsupported("a kernel pointer in a map value")
-
-    def check_kptr_given(self, m: Machine, made: Call, register: int, reg: Reg) -> None:
-        """The pointer that bpf_kptr_xchg puts into the slot."""
-        m.unsupported("a kernel pointer in a map value")
-
-    def kptr_taken(self, m: Machine, made: Call, flags: int) -> Reg:
-        """What bpf_kptr_xchg gives: the pointer that was in the slot."""
-        m.unsupported("a kernel pointer in a map value")
+    def kptr_argument(self, m: Machine, register: int, reg: Reg) -> tuple[tuple[MapInfo, int], Field]:
+        """The map, and the slot in it, that bpf_kptr_xchg changes."""
+        if reg.type & r.BASE_MASK != r.PTR_MAP_VALUE:
+            m.unsupported("a kernel pointer in an allocated object")
+        return (reg.data[0], reg.data[1]), kptrs.slot(m, register, reg)
 
     def give_kptr(self, m: Machine, identity: int) -> None:
-        """A reference moves into a map value."""
-        m.unsupported("a kernel pointer in a map value")
+        """A reference moves into a map value: what it pointed to may no longer be used."""
+        if not drop_ref(m.state, identity):
+            return
+
+        def change(reg: Reg) -> Reg:
+            return scalar_reg(UNKNOWN) if reg.ref == identity else reg
+
+        m.state.replace_regs(change)
 
     def drain_callback(self, m: Machine) -> Setup:
         """The callback of bpf_user_ringbuf_drain: it is given a dynptr that it may not change."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec.btf import Btf, BtfError, BtfKind
 from bpflisp.spec.helpers import Arg, ArgType, RetType
 from bpflisp.spec.insn import Insn
-from simulator.verifier import access, attach, hookargs, kfuncs, structs
+from simulator.verifier import access, attach, hookargs, kfuncs, kptrs, structs
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, type_name
@@ -187,7 +187,8 @@ class Typed:
             word = "R" if m.layout.profile.since("7.1") else "arg"
             m.fail(f"Possibly NULL pointer passed to helper {word}{register}")
         if made.name == "bpf_kptr_xchg":
-            m.objects.check_kptr_given(m, made, register, reg)
+            assert made.kptr is not None  # the first argument was checked
+            kptrs.check_fits(m, made.kptr, register, reg)
             return
         self._check_structure(m, made, register, reg, arg, kind)
 
@@ -216,7 +217,8 @@ class Typed:
         if kind is not RetType.PTR_TO_BTF_ID:
             m.unsupported(f"what the helper {made.name} returns")
         if made.name == "bpf_kptr_xchg":
-            return m.objects.kptr_taken(m, made, flags)
+            assert made.kptr is not None  # its first argument was checked
+            return kptrs.taken(m, made.kptr, flags)
         return Reg(r.PTR_BTF_ID | flags, 0, ZERO, data=(self.kernel_btf, self._structure(m, made.proto.ret.btf)))
 
     def _variable_of_cpu(self, m: Machine, made: Call, flags: int) -> Reg:
