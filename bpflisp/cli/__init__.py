@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "compile": "compile a Lisp source to an object, and verify what came out",
     "disasm": "the instructions of an object, as the kernel prints them",
     "doctor": "what this host offers",
+    "explain": "what a kernel's verifier log says, and what to do",
     "needs": "the least kernel that can load a program, and what asks for it",
     "run": "run packets through a program",
 }

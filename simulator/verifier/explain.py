@@ -32,12 +32,15 @@ PAGES: Final = frozenset(
 
 
 class Explained(NamedTuple):
-    """A refusal that was found in a log: its class, the problem in a line, what to do, and the page, "" for none."""
+    """A refusal that was found in a log: its class, the problem in a line, what to do, the page ("" for none), and the
+    kernel's own line.
+    """
 
     code: str
     problem: str
     help: str
     page: str
+    said: str
 
 
 # What is in front of a log's line: libbpf's name, a time stamp, a quotation mark.
@@ -63,7 +66,7 @@ def explain(log: str) -> list[Explained]:
             continue
         advice = advice_of(code)
         page = f"docs/refusals/{code}.md" if code in PAGES else ""
-        found[code] = Explained(code, advice.problem, suggestion or advice.help, page)
+        found[code] = Explained(code, advice.problem, suggestion or advice.help, page, line)
     return list(found.values())
 
 
