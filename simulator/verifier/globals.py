@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.alu import signed
-from bpflisp.spec.btf import Btf, BtfError, BtfKind
-from simulator.verifier import access
+from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfType
+from simulator.verifier import access, dynptrs, structs
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
 from simulator.verifier.helper_calls import check_argument_offset
 from simulator.verifier.refusal import Refused, Unsupported
-from simulator.verifier.regs import ZERO, Reg, is_null
+from simulator.verifier.regs import ZERO, Reg, is_null, type_name
 from simulator.verifier.stack import UNKNOWN_REG
 from simulator.verifier.state import Frame
 
@@ -39,13 +39,32 @@ CONTEXT_NAMES = {
 """Program type -> the structure that a global function's argument has to point to for the context."""
 
 
+_OBJECTS = (r.PTR_BTF_ID, r.PTR_BTF_ID | r.TRUSTED, r.PTR_BTF_ID | r.MEM_RCU)
+
+# Tag of an argument -> the release since which it is known.
+_KNOWN_TAGS = {
+    "ctx": "6.8",
+    "nonnull": "6.8",
+    "trusted": "6.9",
+    "nullable": "6.9",
+    "arena": "6.10",
+    "untrusted": "6.17",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a global function: "context", "number" or "memory" of so many bytes."""
+    """One argument of a global function.
+
+    `kind` is "context", "number", "memory" of so many bytes, "untrusted memory", "dynptr", "arena", or "object": a
+    pointer to the kernel structure `type_id`, untrusted where that is set.
+    """
 
     kind: str
     size: int = 0
     may_be_null: bool = False
+    type_id: int = 0
+    untrusted: bool = False
 
 
 class Globals:
@@ -93,27 +112,39 @@ class Globals:
 
     def _argument(self, m: Machine, btf: Btf, func: int, index: int, type_id: int, name: str) -> Argument:
         head = btf.type(btf.resolve(type_id))
-        tags = {tag for tag, component in btf.tags(func) if component == index and tag.startswith("arg:")}
-        if head.kind in _SCALARS:
+        tags = _tags(m, btf, func, index)
+        if head.kind is not BtfKind.PTR:
             if tags:
                 m.fail(f"arg#{index} has pointer tag, but is not a pointer type")
-            return Argument("number")
-        if head.kind is not BtfKind.PTR:
+            if head.kind in _SCALARS:
+                return Argument("number")
             m.fail(f"Arg#{index} type {head.kind.name} in {name}() is not supported yet.")
-        if "arg:ctx" in tags or self._is_context(m, btf, head.target):
+        if "ctx" in tags or self._is_context(m, btf, head.target):
+            _only(m, index, tags, "ctx")
             return Argument("context")
-        if tags - {"arg:nonnull"}:
-            m.unsupported(f"a global function's argument tagged {', '.join(sorted(tags))}")
         pointee = btf.type(btf.resolve(head.target)) if head.target else None
         if pointee is not None and pointee.kind is BtfKind.STRUCT and pointee.name in ("bpf_dynptr", "bpf_dynptr_kern"):
-            m.unsupported("a dynptr as a global function's argument")
+            _only(m, index, tags, "")
+            return Argument("dynptr")
+        if "trusted" in tags:
+            _only(m, index, tags, "trusted nullable untrusted arena ctx")
+            found = _kernel_structure(m, index, pointee)
+            return Argument("object", may_be_null="nullable" in tags, type_id=found)
+        if "untrusted" in tags:
+            return _untrusted(m, index, tags, pointee)
+        if "arena" in tags:
+            if tags != {"arena"}:
+                m.fail(f"arg#{index} arena cannot be combined with any other tags")
+            return Argument("arena")
+        if "nullable" in tags:
+            m.fail(f"arg#{index} has invalid combination of tags")
         try:
             size = btf.size_of(head.target)
         except BtfError:
             kind = "UNKNOWN" if pointee is None or pointee.kind is BtfKind.VOID else pointee.kind.name
             shown = "" if pointee is None or pointee.kind is BtfKind.VOID else pointee.name
             m.fail(f"arg#{index} reference type('{kind} {shown}') size cannot be determined: -22")
-        return Argument("memory", signed(size, 32), "arg:nonnull" not in tags)
+        return Argument("memory", signed(size, 32), "nonnull" not in tags)
 
     def _is_context(self, m: Machine, btf: Btf, target: int) -> bool:
         wanted = CONTEXT_NAMES.get(m.program_type, "")
@@ -145,16 +176,43 @@ class Globals:
         for index, argument in enumerate(self.arguments(m, number)):
             register = index + 1
             reg = m.frame.regs[register]
+            if argument.untrusted:
+                continue
+            if argument.kind == "arena":
+                if reg.type not in (r.PTR_ARENA, r.SCALAR):
+                    m.fail(f"R{register} is not a pointer to arena or scalar.")
+                continue
+            if argument.kind == "object":
+                self._match_object(m, register, reg, argument)
+                continue
             if argument.kind == "number":
                 if reg.type != r.SCALAR:
                     m.fail(f"R{register} is not a scalar")
                 continue
             check_argument_offset(m, register, reg, False)
-            if argument.kind == "context":
+            if argument.kind == "dynptr":
+                dynptrs.check(m, register, reg, "", True)
+            elif argument.kind == "context":
                 if reg.type != r.PTR_CTX:
                     m.fail(f"arg#{index} expects pointer to ctx")
             else:
                 self._match_memory(m, register, reg, argument, index)
+
+    def _match_object(self, m: Machine, register: int, reg: Reg, argument: Argument) -> None:
+        if argument.may_be_null and is_null(reg):
+            return
+        seen = reg.type & ~r.MAYBE_NULL if argument.may_be_null else reg.type
+        if seen not in _OBJECTS:
+            expected = ", ".join(type_name(one) for one in _OBJECTS)
+            m.fail(f"R{register} type={type_name(reg.type)} expected={expected}")
+        kernel = m.kernel_btf
+        assert kernel is not None  # the argument's structure was found in it
+        access.check_offset_free(m, register, reg, fixed_ok=True)
+        btf, type_id = reg.data
+        if not structs.matches(m, btf, type_id, reg.off, kernel, argument.type_id, False):
+            wanted = kernel.type(argument.type_id).name
+            m.fail(f"R{register} is of type {btf.type(type_id).name} but {wanted} is expected")
+        check_argument_offset(m, register, reg, False)
 
     def _match_memory(self, m: Machine, register: int, reg: Reg, argument: Argument, index: int) -> None:
         if is_null(reg):
@@ -180,8 +238,16 @@ class Globals:
             register = index + 1
             if argument.kind == "context":
                 frame.regs[register] = Reg(r.PTR_CTX, 0, ZERO)
-            elif argument.kind == "number":
+            elif argument.kind == "number" or argument.kind == "arena":
                 frame.regs[register] = UNKNOWN_REG
+            elif argument.kind == "dynptr":
+                frame.regs[register] = Reg(r.PTR_DYNPTR, 0, ZERO, m.new_id(), data=("local", True))
+            elif argument.kind == "object":
+                trust = r.UNTRUSTED if argument.untrusted else r.TRUSTED
+                kind = r.PTR_BTF_ID | trust | (r.MAYBE_NULL if argument.may_be_null else 0)
+                frame.regs[register] = Reg(kind, 0, ZERO, m.new_id(), data=(m.kernel_btf, argument.type_id))
+            elif argument.untrusted:
+                frame.regs[register] = Reg(r.PTR_MEM | r.MEM_RDONLY | r.UNTRUSTED, 0, ZERO, data=(0, 0))
             else:
                 kind = r.PTR_MEM | (r.MAYBE_NULL if argument.may_be_null else 0)
                 identity = m.new_id() if argument.may_be_null else 0
@@ -203,3 +269,46 @@ class Globals:
         if number == 0:
             m.fail("callback function cannot be the main program")
         return Reg(r.PTR_FUNC, 0, ZERO, data=number)
+
+
+def _tags(m: Machine, btf: Btf, func: int, index: int) -> frozenset[str]:
+    """The tags of an argument, without their prefix."""
+    tags = {tag for tag, component in btf.tags(func) if component == index and tag.startswith("arg:")}
+    found = frozenset(tag.removeprefix("arg:") for tag in tags)
+    if not all(tag in _KNOWN_TAGS and m.layout.profile.since(_KNOWN_TAGS[tag]) for tag in found):
+        m.fail(f"arg#{index} has unsupported set of tags")
+    return found
+
+
+def _only(m: Machine, index: int, tags: frozenset[str], allowed: str) -> None:
+    if tags - set(allowed.split()):
+        m.fail(f"arg#{index} has invalid combination of tags")
+
+
+def _untrusted(m: Machine, index: int, tags: frozenset[str], pointee: BtfType | None) -> Argument:
+    """A pointer that may be anything: what it points to is only read, and reads that fail give zero."""
+    if tags != {"untrusted"}:
+        m.fail(f"arg#{index} untrusted cannot be combined with any other tags")
+    if pointee is None or pointee.kind in _SCALARS:
+        return Argument("untrusted memory", untrusted=True)
+    found = _kernel_structure(m, index, pointee)
+    assert m.kernel_btf is not None  # `_kernel_structure` looked there
+    head = m.kernel_btf.type(found)
+    if head.kind not in (BtfKind.STRUCT, BtfKind.UNION):
+        m.fail(f"arg#{index} has type {head.kind.name} '', but only struct or primitive types are allowed")
+    return Argument("object", type_id=found, untrusted=True)
+
+
+def _kernel_structure(m: Machine, index: int, pointee: BtfType | None) -> int:
+    """The kernel's type of the name, without flavour, that the program gives an argument."""
+    if m.kernel_btf is None:
+        m.unsupported("a global function's argument that is a kernel object, without the kernel's BTF")
+    kind, name = ("UNKNOWN", "(anon)") if pointee is None else (pointee.kind.name, pointee.name)
+    essential = name.rpartition("___")[0] or name
+    ids = m.kernel_btf.of_essential_name(essential) if pointee is not None else ()
+    same = [one for one in ids if m.kernel_btf.type(one).kind is (None if pointee is None else pointee.kind)]
+    if not same:
+        m.unsupported(f"a global function's argument of type {name}, which a module of the kernel may have")
+    if len(same) > 1:
+        m.fail(f"arg#{index} reference type('{kind} {name}') is ambiguous")
+    return same[0]
