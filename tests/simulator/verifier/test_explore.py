@@ -22,24 +22,18 @@ from tests.simulator.verifier.explore_cases import (
 ANSWERS = answers()
 NAMES = list(ANSWERS)
 
-NOT_MODELLED = {
-    "interrupts",
-    "interrupts that stay off",
-    "the current task is a typed pointer",
-    "the current task given to a release",
-    "a kernel pointer taken out of a map",
-    "a kernel pointer overwritten in a map",
-    "the map itself read",
-    "the map itself written",
-}
+NOT_MODELLED = {"interrupts", "interrupts that stay off"}
 """What this verifier may refuse to judge; where it judges, it has to be as the kernel does."""
+
+KERNEL_TYPES = {"the map itself read", "the map itself written"}
+"""Programs of other topics that use the kernel's types."""
 
 PRINTED_OTHERWISE = {"atomic of 16 bits"}
 """Logs that differ from the kernel's: an instruction that does not exist, which the kernel prints as if it did."""
 
 
 def judged(name: str) -> Verdict:
-    needs = ANSWERS[name]["topic"] in NEEDS_KERNEL_TYPES
+    needs = ANSWERS[name]["topic"] in NEEDS_KERNEL_TYPES or name in KERNEL_TYPES
     if needs and not (HOST_BTF.exists() and platform.release().startswith("6.18.")):
         pytest.skip("needs the BTF of a kernel 6.18 in /sys/kernel/btf/vmlinux")
     return verify(program_of(name), kernel_btf=HOST_BTF if needs else None)
