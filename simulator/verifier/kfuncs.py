@@ -41,7 +41,7 @@ SOCKET_STRUCTS: Final = {
 
 _UNMODELLED: Final = (
     "bpf_obj_", "bpf_percpu_obj_", "bpf_refcount_acquire", "bpf_list_", "bpf_rbtree_", "bpf_wq_", "bpf_local_irq_",
-    "bpf_res_spin_", "bpf_arena_", "bpf_task_work_", "bpf_stream_",
+    "bpf_res_spin_", "bpf_task_work_", "bpf_stream_",
 )  # fmt: skip
 
 _PROJECTIONS: Final = frozenset({("__sk_buff", "sk_buff"), ("xdp_md", "xdp_buff")})
