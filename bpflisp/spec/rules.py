@@ -48,6 +48,7 @@ RULES: Final = (
     Rule("callbacks-are-loops", ("6.7",), "the body of a callback is verified as often as a loop's"),
     Rule("branch-register-bounds", ("6.8",), "a comparison of two registers narrows both"),
     Rule("spilled-constants", ("6.8",), "constants and narrow scalars are tracked through the stack"),
+    Rule("narrow-fills", ("6.9",), "a load of a part of a spilled number sees what the number's bounds say of it"),
     Rule("global-argument-tags", ("6.8",), "a BTF tag such as `arg:ctx` says what a global function is given"),
     Rule("helper-refusal-names-type", ("6.9",), "`program of this type cannot use helper`, before it `unknown func`"),
     Rule("helper-types-since-6-1", ("6.2",), "prototypes of helpers as they are in 6.12; before, as in 6.1"),

@@ -89,6 +89,7 @@ class Machine:
         self.strict_alignment = bool(program.flags & STRICT_ALIGNMENT) and not program.flags & ANY_ALIGNMENT
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
+        self.narrow_fills = layout.profile.has("narrow-fills")
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
         # 6.13 to 6.18 follow a number that an atomic fetches to the register that it came in; others, to the memory

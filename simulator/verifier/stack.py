@@ -242,7 +242,7 @@ def _fill_part(m: Machine, slot: Slot, low: int, off: int, size: int, spilled: i
     """A narrow load, or one from a narrow spill; whether the register's value came from the spilled number."""
     reg, types = slot.reg, slot.types
     # A narrow load sees the number's low bytes where it begins at the spill's own low end.
-    if size <= spilled and off % 8 == 0:
+    if off % 8 == 0 and (size == spilled or (size < spilled and m.narrow_fills)):
         m.frame.regs[dst] = without_id(reg) if width_of(reg) > size * 8 else reg
         return True
     spills = zeros = 0
