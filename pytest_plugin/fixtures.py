@@ -52,10 +52,6 @@ class BpfWorld:
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(self.world, name):
             raise AttributeError(f"a world has no {name!r} to set")
-        if name == "cpu" and value not in range(self.world.cpus):
-            raise ValueError(
-                f"this world has CPUs 0 to {self.world.cpus - 1}, not {value}: bpf(obj, cpus=...) has more"
-            )
         setattr(self.world, name, value)
 
     def __getitem__(self, name: str) -> Callable[..., Result]:

@@ -196,6 +196,17 @@ class World:
             for index, (name, definition) in enumerate(zip(names, program.maps, strict=True))
         ]
 
+    @property
+    def cpu(self) -> int:
+        """The CPU that programs run on. Raises ValueError where a world is given one that it has not."""
+        return self._cpu
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        if number not in range(self.cpus):
+            raise ValueError(f"this world has CPUs 0 to {self.cpus - 1}, not {number}: cpus=... gives it more")
+        self._cpu = number
+
     def copy(self) -> World:
         """A world of its own, in the same state."""
         return deepcopy(self)

@@ -201,7 +201,7 @@ def test_verdicts_are_compared_by_class(pytester: pytest.Pytester) -> None:
         ("bpf(obj).maps.blockd[1] = 2", "AttributeError: no map 'blockd' in this world; it has blocked"),
         ("bpf(obj).maps.blocked[1 << 40] = 2", "ValueError: * does not fit in *"),
         ("bpf(obj).nothing = 2", "AttributeError: a world has no 'nothing' to set"),
-        ("bpf(obj).cpu = 4", "ValueError: this world has CPUs 0 to 3, not 4: bpf(obj, cpus=...) has more"),
+        ("bpf(obj).cpu = 4", "ValueError: this world has CPUs 0 to 3, not 4: cpus=... gives it more"),
         ("bpf(obj).port_blocker(bytes(13))", "*InputRefused: EINVAL: *14 bytes*"),
         ("obj['nothing']", "KeyError: *no program or section 'nothing' in *"),
         ("bpf(obj).helpers.bpf_nothing.returns(1)", "AttributeError: no helper is called 'bpf_nothing'"),

@@ -148,6 +148,16 @@ def test_loops_call_back(engine: str) -> None:
     assert [run(built, PACKET, world, engine).r0 for _ in range(3)] == [45, 45, 45]
 
 
+@pytest.mark.parametrize("cpu", [-1, 2, 9])
+def test_a_world_has_the_cpus_that_it_was_given(cpu: int) -> None:
+    with pytest.raises(ValueError, match=f"has CPUs 0 to 1, not {cpu}"):
+        World(cpus=2, cpu=cpu)
+    world = World(cpus=2)
+    with pytest.raises(ValueError, match="has CPUs 0 to 1"):
+        world.cpu = cpu
+    assert world.cpu == 0
+
+
 def test_maps_of_another_shape_are_refused() -> None:
     world = World([MapDef("m", "hash", 4, 8, 4)])
     made = program([mov(0, 0), EXIT], "xdp", (MapDef("m", "hash", 8, 8, 4),))
