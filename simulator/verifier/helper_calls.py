@@ -223,7 +223,8 @@ def _check_argument(m: Machine, made: Call, register: int, arg: Arg, idx: int) -
         return
     if r.is_packet(reg.type) and not access.may_touch_packet(m, False, made.proto.pkt_access):
         m.fail("helper access to the packet is not allowed")
-    kind = _resolved(m, made, arg)
+    arg = _resolved(made, arg)
+    kind = arg.type
     null_given = is_null(reg) and arg.maybe_null
     if null_given:
         m.mark_precise(register)
@@ -239,16 +240,20 @@ def _check_argument(m: Machine, made: Call, register: int, arg: Arg, idx: int) -
         handler(m, made, register, reg, arg, idx)
 
 
-def _resolved(m: Machine, made: Call, arg: Arg) -> ArgType:
-    """What a map's value argument is for maps whose values are no memory: sockets and counters."""
+_SOCKET: Final = Arg(ArgType.PTR_TO_BTF_ID_SOCK_COMMON)
+_READ_VALUE: Final = Arg(ArgType.PTR_TO_MAP_VALUE)
+
+
+def _resolved(made: Call, arg: Arg) -> Arg:
+    """What a map's value argument is for maps that keep sockets, and for a peek at a bloom filter, which reads it."""
     if arg.type is not ArgType.PTR_TO_MAP_VALUE or made.map is None:
-        return arg.type
+        return arg
     kind = made.map[0].type
     if kind in ("sockmap", "sockhash") and made.name == "bpf_map_update_elem":
-        return ArgType.PTR_TO_BTF_ID_SOCK_COMMON
+        return _SOCKET
     if kind == "bloom_filter" and made.name == "bpf_map_peek_elem":
-        return ArgType.PTR_TO_MAP_VALUE
-    return arg.type
+        return _READ_VALUE
+    return arg
 
 
 def _check_type(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, kind: ArgType) -> None:
