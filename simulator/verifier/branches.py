@@ -13,6 +13,7 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
+from simulator.verifier.records import managed_fields
 from simulator.verifier.regs import ADD_CONST, ADD_CONST32, Reg, const_reg, scalar_reg
 from simulator.verifier.scalar import FLIPPED, const
 from simulator.verifier.state import SPILL, Holds, Slot, State
@@ -237,7 +238,9 @@ def _may_hold_lock(reg: Reg) -> bool:
     base = reg.type & r.BASE_MASK
     if base == r.PTR_MAP_VALUE:
         return reg.data[0].field_of("bpf_spin_lock", "bpf_res_spin_lock") is not None
-    return base == r.PTR_BTF_ID and bool(reg.type & r.MEM_ALLOC)
+    if base != r.PTR_BTF_ID or not reg.type & r.MEM_ALLOC:
+        return False
+    return any(field.kind in ("bpf_spin_lock", "bpf_res_spin_lock") for field in managed_fields(*reg.data))
 
 
 def mark_null(state: State, register: int, is_null: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfParam, BtfType
 from bpflisp.spec.insn import Insn
-from simulator.verifier import access, calls, dynptrs, iterators, structs
+from simulator.verifier import access, calls, dynptrs, graphs, iterators, structs
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
 from simulator.verifier.callfacts import kfunc_flags
@@ -40,9 +40,17 @@ SOCKET_STRUCTS: Final = {
 """The verifier's own kinds of pointers -> the kernel structure that they are as arguments of a kernel function."""
 
 _UNMODELLED: Final = (
-    "bpf_obj_", "bpf_percpu_obj_", "bpf_refcount_acquire", "bpf_list_", "bpf_rbtree_", "bpf_wq_", "bpf_local_irq_",
-    "bpf_res_spin_", "bpf_task_work_", "bpf_stream_",
+    "bpf_percpu_obj_", "bpf_refcount_acquire", "bpf_list_front", "bpf_list_back", "bpf_rbtree_", "bpf_wq_",
+    "bpf_local_irq_", "bpf_res_spin_", "bpf_task_work_", "bpf_stream_",
 )  # fmt: skip
+
+_LOCKED: Final = frozenset(
+    {
+        "bpf_list_push_front_impl", "bpf_list_push_back_impl", "bpf_list_pop_front", "bpf_list_pop_back",
+        "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy",
+    }
+)  # fmt: skip
+"""Kernel functions that may be called while a lock is held."""
 
 _PROJECTIONS: Final = frozenset({("__sk_buff", "sk_buff"), ("xdp_md", "xdp_buff")})
 """What a kernel function names as its argument, and the structure behind it, which it may be given as well."""
@@ -73,6 +81,7 @@ class KfuncCall:
     dynptr: Reg | None = None
     iterator: Place | None = None
     iterator_slots: int = 0
+    root: graphs.Root | None = None
     skip: set[int] = field(default_factory=set)
 
     @property
@@ -96,6 +105,8 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _sections(m, made)
     if made.release and not release(m, m.frame.regs[made.release].ref):
         m.fail(f"kfunc {name}#{insn.imm} reference has not been acquired before")
+    if name.startswith("bpf_list_push"):
+        graphs.put(m, m.frame.regs[2].ref)
     if name == "bpf_throw":
         return _throw(m)
     calls.clobber(m.frame)
@@ -115,7 +126,9 @@ def _is_lacking(m: Machine, name: str) -> bool:
 
 
 def _described(m: Machine, name: str) -> KfuncCall:
-    if m.state.holds.locks:
+    if m.state.holds.locks and name not in _LOCKED:
+        if name.startswith(_UNMODELLED):
+            m.unsupported(f"the kernel function {name}")
         m.fail("function calls are not allowed while holding a lock")
     if name.startswith(_UNMODELLED):
         m.unsupported(f"the kernel function {name}")
@@ -202,12 +215,19 @@ def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg,
     kind = _kind(m, made, index, param, reg, target, head)
     if kind == "null":
         return
-    if kind in ("object", "map") and checked:
+    if kind in ("object", "map", "allocated") and checked:
         _check_trust(m, made, register, reg)
     check_argument_offset(m, register, reg, bool("RELEASE" in made.flags and reg.ref))
     if kind == "context":
         if reg.type != r.PTR_CTX:
             m.fail(f"arg#{index} expected pointer to ctx, but got {type_name(reg.type)}")
+    elif kind == "allocated":
+        graphs.check_dropped(m, index, reg)
+    elif kind == "bpf_list_head":
+        made.root = graphs.head(m, index, reg)
+    elif kind == "bpf_list_node":
+        assert made.root is not None  # the list is the argument before
+        graphs.check_node(m, index, reg, made.root)
     elif kind == "dynptr":
         _dynptr(m, made, register, reg, param, idx)
     elif kind == "iterator":
@@ -246,13 +266,17 @@ def _kind(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg, ta
     if _has_suffix(param, "__nullable") and is_null(reg):
         return "null"
     name = "" if head is None else head.name
-    if _has_suffix(param, "__alloc") or _has_suffix(param, "__refcounted_kptr") or _has_suffix(param, "__irq_flag"):
+    if _has_suffix(param, "__alloc"):
+        return "allocated"
+    if _has_suffix(param, "__refcounted_kptr") or _has_suffix(param, "__irq_flag"):
         m.unsupported(f"the kernel function {made.name}")
     if name in ("bpf_dynptr_kern", "bpf_dynptr"):
         return "dynptr"
     if name.startswith("bpf_iter_") and index == 0 and made.flags & {"ITER_NEW", "ITER_NEXT", "ITER_DESTROY"}:
         return "iterator"
-    if name in ("bpf_list_head", "bpf_list_node", "bpf_rb_root", "bpf_rb_node", "bpf_wq", "bpf_res_spin_lock"):
+    if name in ("bpf_list_head", "bpf_list_node"):
+        return name
+    if name in ("bpf_rb_root", "bpf_rb_node", "bpf_wq", "bpf_res_spin_lock"):
         m.unsupported(f"the kernel function {made.name}")
     if _has_suffix(param, "__str"):
         return "string"
@@ -489,6 +513,10 @@ def _special_result(m: Machine, made: KfuncCall) -> Reg | None:
         return _readonly_cast(m, made)
     if made.name == "bpf_cast_to_kern_ctx":
         return _kernel_context(m, made)
+    if made.name == "bpf_obj_new_impl":
+        return graphs.made(m, made.constant)
+    if made.root is not None:
+        return graphs.popped(made.root)
     return None
 
 
@@ -536,7 +564,8 @@ def _pointer_result(m: Machine, made: KfuncCall, target: int, pointee: BtfType |
     if pointee is None:
         return UNKNOWN_REG
     if pointee.kind not in _COMPOSITE:
-        size = made.size
+        # the prototype of the cookie alone does not say that it may be written
+        size = 8 if made.name == "bpf_session_cookie" else made.size
         readonly = made.readonly
         if not size:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.helpers import Arg
-from simulator.verifier import dynptrs, iterators, kptrs
+from simulator.verifier import dynptrs, graphs, iterators, kptrs
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
 from simulator.verifier.maps import Field, MapInfo
@@ -60,7 +60,8 @@ class Objects:
         if reg.num.mask:
             m.fail(f"R{register} doesn't have constant offset. bpf_spin_lock has to be at the constant offset")
         if reg.type != r.PTR_MAP_VALUE:
-            m.unsupported("a lock in an allocated object")
+            self._lock_of_object(m, reg, takes)
+            return
         target: MapInfo = reg.data[0]
         if target.definition.btf is None or not target.definition.btf_value:
             m.fail(f"map '{target.name}' has to have BTF in order to use bpf_spin_lock")
@@ -74,6 +75,16 @@ class Objects:
             self._take_lock(m, reg.id, target)
         else:
             self._give_lock(m, reg.id, target)
+
+    def _lock_of_object(self, m: Machine, reg: Reg, takes: bool) -> None:
+        field = graphs.lock_field(m, reg)
+        offset = reg.off + reg.num.smin
+        if field.offset != offset:
+            m.fail(f"off {offset} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}")
+        if takes:
+            self._take_lock(m, reg.id, graphs.allocation(reg))
+        else:
+            self._give_lock(m, reg.id, graphs.allocation(reg))
 
     def _take_lock(self, m: Machine, identity: int, target: object) -> None:
         old = m.state.holds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec.btf import Btf, BtfError, BtfKind
 from bpflisp.spec.helpers import Arg, ArgType, RetType
 from bpflisp.spec.insn import Insn
-from simulator.verifier import access, attach, hookargs, kfuncs, kptrs, structs
+from simulator.verifier import access, attach, graphs, hookargs, kfuncs, kptrs, structs
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, type_name
@@ -81,7 +81,8 @@ class Typed:
         if writes and reg.type & r.UNTRUSTED:
             m.fail("only read is supported")
         if reg.type & r.MEM_ALLOC:
-            m.unsupported("objects that the program allocates")
+            self._allocated(m, reg, off, size, writes, value)
+            return
         if writes and m.program_type == "struct_ops":
             hookargs.check_store(m, btf, type_id, off, size)
             return
@@ -92,6 +93,14 @@ class Typed:
         found = structs.access(m, btf, type_id, off, size, False)
         if value >= 0:
             m.frame.regs[value] = self._loaded(m, reg, found)
+
+    def _allocated(self, m: Machine, reg: Reg, off: int, size: int, writes: bool, value: int) -> None:
+        """An access to an object of the program's own: numbers alone, and nothing that the kernel manages."""
+        btf, type_id = reg.data
+        graphs.check_direct(m, reg, off, size)
+        found = structs.access(m, btf, type_id, off, size, True)
+        if value >= 0 and not writes:
+            m.frame.regs[value] = self._plain(m, btf, found) if found.kind == "untrusted" else UNKNOWN_REG
 
     def _loaded(self, m: Machine, reg: Reg, found: Reached) -> Reg:
         if found.kind == "number":
@@ -178,8 +187,10 @@ class Typed:
             if "MEM_RDONLY" not in arg.flags:
                 m.fail(f"{made.name}() may write into memory pointed by R{register} type={type_name(reg.type)}")
             return
+        if reg.type & r.MEM_ALLOC and made.name in ("bpf_spin_lock", "bpf_spin_unlock"):
+            return
         if reg.type & r.MEM_ALLOC:
-            m.unsupported("objects that the program allocates")
+            m.unsupported("objects that the program allocates, given to a helper")
         if reg.type & r.MEM_PERCPU:
             return
         releases = "OBJ_RELEASE" in arg.flags
