@@ -137,7 +137,7 @@ class Helpers:
 def call(m: Machine, idx: int, insn: Insn) -> int:
     """A call of a helper; returns the next slot, or EXIT where the call ends the path."""
     helper = spec.by_id(insn.imm)
-    if insn.imm not in m.helpers.allowed or not m.typed.allows_helper(m, insn.imm):
+    if not m.typed.allows_helper(m, insn.imm) or insn.imm not in m.helpers.allowed:
         m.fail(spec.refusal(insn.imm, m.kernel))
     if helper is None:
         raise Unsupported(f"helper number {insn.imm}", idx)

@@ -51,6 +51,9 @@ _ITERATED: Final[dict[str, dict[int, int]]] = {
 }
 """Iterator -> argument -> what it is: the object that is looked at, null after the last one. Asked of 6.18.44."""
 
+_UNMARKED: Final = frozenset({"signal_generate", "signal_deliver"})
+"""Tracepoints with an error in a pointer's place that kernel 6.18.44, when asked, did not mark."""
+
 _UNTRUSTED_HOOKS: Final = frozenset(
     {
         "bpf_map_free", "bpf_prog_free", "file_alloc_security", "file_free_security", "sk_alloc_security",
@@ -187,7 +190,7 @@ def _pointer(m: Machine, btf: Btf, hook: Hook, number: int, pointer: int, off: i
     if m.attach_type == "trace_raw_tp":
         may_be_null, may_be_error = argument_flags(hook.name, number)
         flags |= r.MAYBE_NULL if may_be_null else 0
-        if may_be_error:
+        if may_be_error and not (hook.name in _UNMARKED and m.layout.profile.version[:2] == (6, 18)):
             if m.log.level:
                 m.log.write(f"marking pointer arg{number} as scalar as it may encode error")
             return None

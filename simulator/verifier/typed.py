@@ -28,6 +28,8 @@ _WRITERS = frozenset({"sched_cls", "sched_act", "xdp"})
 _SOCKET_OPTIONS: Final = frozenset({49, 57})
 """bpf_setsockopt and bpf_getsockopt, which a congestion control that is let go may not call."""
 
+_SOCKET_ITERATORS: Final = frozenset({"tcp", "unix", "bpf_iter_tcp", "bpf_iter_unix"})
+
 _MEMORY_ARGUMENTS = frozenset({ArgType.PTR_TO_MAP_KEY, ArgType.PTR_TO_MAP_VALUE, ArgType.PTR_TO_MEM})
 
 _MAP_STRUCTS: Final = {
@@ -171,6 +173,8 @@ class Typed:
 
     def allows_helper(self, m: Machine, number: int) -> bool:
         """Whether a helper that the program type has may be called in this member of its structure."""
+        if m.attach_type == "trace_iter" and number in _SOCKET_OPTIONS and m.program.attach_target in _SOCKET_ITERATORS:
+            m.unsupported("socket options in an iterator over sockets")
         if m.program_type != "struct_ops":
             return True
         target = m.program.attach_target
