@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "doctor": "what this host offers",
     "explain": "what a kernel's verifier log says, and what to do",
     "needs": "the least kernel that can load a program, and what asks for it",
+    "probe": "what this kernel offers, as a profile for --kernel",
     "run": "run packets through a program",
 }
 """The subcommands: each is the function `command` of its module here."""
