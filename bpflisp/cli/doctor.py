@@ -66,7 +66,7 @@ def _tracefs() -> Finding:
 
 def _unicorn() -> Finding:
     if find_spec("unicorn") is None:
-        return Finding("unicorn", False, "for the engine native: pip install 'bpflisp[native]'")
+        return Finding("unicorn", False, "nothing needs it yet: the engine native is not built")
     from importlib.metadata import version
 
     return Finding("unicorn", True, version("unicorn"))

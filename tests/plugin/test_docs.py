@@ -28,6 +28,7 @@ def _files(folder: Path) -> None:
     shutil.copy(PORT_BLOCKER, folder / "fw.bpf.o")
     shutil.copy(ROOT / "fixtures" / "programs" / "syn_limiter" / "program.lisp", folder / "syn.lisp")
     (folder / "bad.lisp").write_text(blocks("cli.md", "lisp")[0])
+    (folder / "refused.log").write_text(blocks("cli.md", "text")[0])
 
 
 def test_the_python_of_the_plugin_page_passes(pytester: pytest.Pytester) -> None:
