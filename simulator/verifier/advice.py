@@ -266,10 +266,21 @@ _ROWS: Final = {
     ),
 }
 
+WITHOUT_TYPES: Final = "without the kernel's BTF"
+"""How a refusal ends that another run with the kernel's types would settle."""
+
 ADVICE: Final[Mapping[str, Advice]] = MappingProxyType(_ROWS)
 """Class -> what to say of it."""
 
 
-def advice_of(code: str) -> Advice:
-    """What to say of a class; of one without a row, what is said of any refusal."""
+_NEEDS_TYPES: Final = Advice(
+    "the program uses the kernel's own types, and was judged without them",
+    "give the target's types, its /sys/kernel/btf/vmlinux: --kernel-btf FILE, or kernel_btf=FILE",
+)
+
+
+def advice_of(code: str, message: str = "") -> Advice:
+    """What to say of a refusal of this class; of a class without a row, what is said of any refusal."""
+    if code == UNSUPPORTED and message.endswith(WITHOUT_TYPES):
+        return _NEEDS_TYPES
     return ADVICE.get(code, ADVICE["refused"])

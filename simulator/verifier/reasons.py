@@ -47,7 +47,7 @@ NOTHING: Final = Finding()
 
 def reason_of(refused: Refused, m: Machine | None = None) -> Reason:
     """The reason of a refusal; `m` is the machine that ran into it, with its trail, None before exploration."""
-    advice = advice_of(refused.code)
+    advice = advice_of(refused.code, refused.message)
     if m is None or refused.insn is None:
         finding = _of_whole(refused, m)
         return Reason(advice.problem, finding.because, finding.help or advice.help)

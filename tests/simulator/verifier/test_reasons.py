@@ -135,3 +135,11 @@ def test_the_trail_falls_back_with_the_path() -> None:
         step for step in verdict.reason.path if (found := program.code[step.insn]) and found.row.kind is Kind.BRANCH
     ]
     assert [(step.insn, step.text.split("   ")[-1]) for step in branches] == [(1, "taken")]
+
+
+@pytest.mark.parametrize("name", [row["name"] for row in answers().values() if row["topic"] in NEEDS_KERNEL_TYPES])
+def test_what_wants_the_kernels_types_says_how_to_give_them(name: str) -> None:
+    verdict = verify(program_of(name))
+    if "the kernel's BTF" in verdict.message:
+        assert verdict.reason is not None
+        assert "--kernel-btf" in verdict.reason.help
