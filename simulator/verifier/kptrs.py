@@ -34,8 +34,10 @@ def pointee(m: Machine, field: Field) -> tuple[Btf, int]:
     btf, type_id = field.target
     assert isinstance(btf, Btf)
     head = btf.type(type_id)
-    found = None if m.kernel_btf is None else m.kernel_btf.find(head.name, head.kind)
-    if m.kernel_btf is None or found is None:
+    if m.kernel_btf is None:
+        m.unsupported(f"a pointer in a map value to struct {head.name} without the kernel's BTF")
+    found = m.kernel_btf.find(head.name, head.kind)
+    if found is None:
         m.unsupported(f"a pointer in a map value to struct {head.name}, which the kernel's BTF does not have")
     return m.kernel_btf, found
 
