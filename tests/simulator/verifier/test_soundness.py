@@ -134,17 +134,19 @@ def check(program: Program) -> int:
 CASES = [
     name
     for name, answer in answers().items()
-    if answer["accepted"] and answer["topic"] not in NEEDS_KERNEL_TYPES and program_of(name).type in TYPES
+    if answer["accepted"]
+    and answer["topic"] not in NEEDS_KERNEL_TYPES
+    and program_of(name).type in TYPES
+    and flat(program_of(name))
 ]
+
+NOT_COMPARED = ("may_goto", "the map itself read")
+"""Programs of too many states without pruning, and of helpers that runs do not model: nothing of them can be compared."""
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_registers_of_runs_lie_in_the_verifiers_states(name: str) -> None:
-    program = program_of(name)
-    if not flat(program):
-        pytest.skip("has functions of its own")
-    if check(program) == 0:
-        pytest.skip("too many states without pruning, or a helper that runs do not model")
+    assert (check(program_of(name)) == 0) == (name in NOT_COMPARED)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))
