@@ -141,7 +141,7 @@ CASES = [
 ]
 
 NOT_COMPARED = ("may_goto", "the map itself read")
-"""Programs of too many states without pruning, and of helpers that runs do not model: nothing of them can be compared."""
+"""Too many states without pruning; a helper that runs do not model: nothing of these can be compared."""
 
 
 @pytest.mark.parametrize("name", CASES)
