@@ -6,6 +6,7 @@ Imports inside functions count as any other; those under `if TYPE_CHECKING` do n
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -243,3 +244,10 @@ def test_modules_do_not_import_each_other_in_a_ring() -> None:
 def test_the_reader_of_imports_sees_what_is_there(module: str) -> None:
     assert any(_under(found.importer, module) and found.ours for found in _imports())
     assert any(found.lazy for found in _imports())
+
+
+@pytest.mark.parametrize("folder", ["simulator", "simulator/verifier", "bpflisp/spec", "pytest_plugin"])
+def test_the_plan_names_every_module(folder: str) -> None:
+    plan = set(re.findall(r"\w+", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    modules = {file.stem for file in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert modules <= plan
