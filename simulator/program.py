@@ -75,7 +75,8 @@ class Program:
     prefix ("sched_cls", "cgroup_inet4_connect"), `attach_type` "" for number 0 or none named. `flags` are the BPF_F_*
     bits of prog_flags. `attach_target` names the kernel function or type that a tracing, LSM or struct_ops program
     attaches to. `kfuncs` and `btf_ids` name what a call's or a load's immediate stands for: slot -> name. `siblings`
-    are the programs of its object, itself among them, which its prog arrays may name; the Object fills it in.
+    are the programs of its object, itself among them, which its prog arrays may name; `origin` is the path of that
+    object. The Object fills both in.
     """
 
     insns: bytes
@@ -93,6 +94,7 @@ class Program:
     kfuncs: Mapping[int, str] = field(default_factory=dict)
     btf_ids: Mapping[int, str] = field(default_factory=dict)
     siblings: Mapping[str, Program] = field(default_factory=dict, init=False, repr=False, compare=False)
+    origin: str = field(default="", init=False, repr=False, compare=False)
 
     @cached_property
     def code(self) -> Sequence[Insn | None]:
@@ -157,6 +159,7 @@ class Object(Mapping[str, Program]):
     def __post_init__(self) -> None:
         for program in self.programs.values():
             object.__setattr__(program, "siblings", self.programs)
+            object.__setattr__(program, "origin", self.path)
 
     def __getitem__(self, name: str) -> Program:
         if name in self.programs:

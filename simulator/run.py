@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from simulator.engines.engine import DEFAULT_FUEL, Engine, Options
@@ -52,6 +53,20 @@ def engine_named(name: str) -> Engine:
     if name not in _ENGINES:
         _ENGINES[name] = _make(name)
     return _ENGINES[name]
+
+
+@contextmanager
+def standing_in(engines: Mapping[str, Engine]) -> Iterator[None]:
+    """Lets these engines run in the place of those of their names, while it lasts."""
+    before = {name: _ENGINES.pop(name, None) for name in engines}
+    _ENGINES.update(engines)
+    try:
+        yield
+    finally:
+        for name, engine in before.items():
+            del _ENGINES[name]
+            if engine is not None:
+                _ENGINES[name] = engine
 
 
 def _make(name: str) -> Engine:

@@ -171,6 +171,14 @@ class PythonEngine:
         linked = world.engine_state[id(program)] = Linked(self, program, world)
         return linked
 
+    def translate(self, around: Surroundings) -> Compiled:
+        """The source of a program, compiled."""
+        return compile_program(around)
+
+    def parameters(self, linked: Linked, compiled: Compiled) -> Mapping[str, Any]:
+        """What the parameters of a program's source stand for where it is linked."""
+        return Parameters(linked)
+
     def is_worth_it(self, key: tuple[Any, ...]) -> bool:
         """Whether a program is compiled already, or was met in several worlds, so that it is worth compiling."""
         if key in self._compiled:
@@ -187,13 +195,13 @@ class PythonEngine:
             if len(self._compiled) >= _CACHE_LIMIT:
                 oldest = next(iter(self._compiled))
                 del self._files[self._compiled.pop(oldest).file]
-            found = self._compiled[key] = compile_program(around)
+            found = self._compiled[key] = self.translate(around)
             self._files[found.file] = found
         return found
 
     def _fault(self, error: Exception, linked: Linked) -> Fault:
         """The fault that an error is; what is no fault of a program is raised again."""
-        place = self._place(error)
+        place = self.place(error)
         if place is None:
             raise error
         frame, line, compiled, direct = place
@@ -208,7 +216,7 @@ class PythonEngine:
         address = eval(about.access.address, {}, dict(frame.f_locals)) & M64
         return as_fault(machine.memory.fault(address, about.access.size, about.access.write), program, slot)
 
-    def _place(self, error: Exception) -> tuple[FrameType, int, Compiled, bool] | None:
+    def place(self, error: Exception) -> tuple[FrameType, int, Compiled, bool] | None:
         """The innermost generated frame of an error, its line, and whether the error was raised in it itself."""
         found, at = None, error.__traceback__
         while at is not None:
@@ -252,7 +260,7 @@ class Linked:
             compiled = self._engine.compile(self._key(plain), self._around(plain))
             space: dict[str, Any] = {}
             exec(compiled.code, space)
-            parameters = Parameters(self)
+            parameters = self._engine.parameters(self, compiled)
             functions = space["link"](*(parameters[name] for name in compiled.needs))
             self._variants[plain] = functions, compiled.stack
         self.functions, self.stack = self._variants[plain]

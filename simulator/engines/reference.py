@@ -43,13 +43,17 @@ class ReferenceEngine:
         printed = len(world.printed)
         for _ in range(max(1, options.repeat)):
             machine.begin()
-            stepper = Stepper(machine, program, options)
+            stepper = self.stepper(machine, program, options)
             r0, fault = stepper.execute(registers)
             if fault:
                 break
         packet, fields = model.leave(machine)
         trace = (*stepper.trace, *world.printed[printed:])
         return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, stepper.executed, r0)
+
+    def stepper(self, machine: Machine, program: Program, options: Options) -> Stepper:
+        """What makes one run."""
+        return Stepper(machine, program, options)
 
 
 class Stepper:

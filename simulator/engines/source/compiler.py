@@ -30,6 +30,7 @@ class Compiled:
     """A compiled program. Running `code` defines `link`, a function of the parameters named in `needs`, which returns
     the program's functions by their first slot. `lines` tell what each line of the source is of; the first is 1.
     `file` is the name that tracebacks have for it. `stack` says whether the program's own frame is used as memory.
+    `points` are for counting: the slots that run whenever a point of the source is passed.
     """
 
     file: str
@@ -38,12 +39,17 @@ class Compiled:
     needs: Sequence[str]
     lines: Sequence[Line | None]
     stack: bool
+    points: Sequence[Sequence[int]] = ()
 
 
 def compile_program(around: Surroundings) -> Compiled:
     """Translates every function of a program."""
     code = around.program.code
-    texts = [_Function(around, code, start).write() for start in function_starts(code)]
+    return assembled([Function(around, code, start).write() for start in function_starts(code)])
+
+
+def assembled(texts: Sequence[FunctionText], points: Sequence[Sequence[int]] = ()) -> Compiled:
+    """The code object of functions that are written; see `Compiled`."""
     needs = sorted(set().union(*(text.needs for text in texts)))
     lines = [Line(0, f"def link({', '.join(needs)}):", 0)]
     for text in texts:
@@ -52,10 +58,10 @@ def compile_program(around: Surroundings) -> Compiled:
     lines.append(Line(1, f"return {{{starts}}}", 0))
     source = "\n".join(_INDENT * line.indent + line.text for line in lines)
     file = f"<bpf program {next(_numbers)}>"
-    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], texts[0].frame.memory)
+    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], texts[0].frame.memory, points)
 
 
-class _Function(Writer):
+class Function(Writer):
     """One function on its way to text."""
 
     def __init__(self, around: Surroundings, code: Sequence[Insn | None], start: int) -> None:
@@ -141,6 +147,7 @@ class _Function(Writer):
         states = [state]
         for slot, insn in block.insns:
             states.append(after(slot, insn, states[-1], self._around.known))
+        self.enter(block)
         live, skip = live_along(block, states, _at_end(self._live[at])), False
         deferred = deferrable(block, states, live)
         text.deferred.clear()
@@ -150,8 +157,21 @@ class _Function(Writer):
                 skip = False
             elif insn.row.kind not in _SKIPPED or not sound(insn):
                 skip = self._one(insn, block, index, states[index], states[index + 1], live[index])
+                self.passed(block, index)
         text.defers = False
         self._after[at] = states[-1]
+        self.finish(block)
+
+    # What a variant adds.
+
+    def enter(self, block: Block) -> None:
+        """Before the first line of a block."""
+
+    def passed(self, block: Block, index: int) -> None:
+        """After the lines of a block's instruction."""
+
+    def finish(self, block: Block) -> None:
+        """After the last line of a block, before that of the branch that ends it."""
 
     def _no_instruction(self, at: int) -> str:
         code = self._around.program.code
