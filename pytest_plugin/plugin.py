@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = ("python", ("6.18",))
 _LEFT_OUT = "bpf engines"
+_COVERAGE = ("--bpf-cov", "--bpf-cov-report", "--bpf-cov-fail-under")
 
 MARKER = "bpf(kernels=..., engine=...): run this test once for each of these kernels and engines"
 
@@ -36,6 +37,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the kernel that programs are verified for, such as 6.18; may be given several times",
     )
     group.addoption("--bpf-kernel-btf", metavar="FILE", help="that kernel's BTF, for tracing programs and kfuncs")
+    group.addoption("--bpf-cov", action="store_true", help="count what programs execute, and report it")
+    group.addoption(
+        "--bpf-cov-report",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="how to report it: term, lcov:FILE, cobertura:FILE, html:DIR; may be given several times",
+    )
+    group.addoption(
+        "--bpf-cov-fail-under",
+        type=float,
+        metavar="N",
+        help="fail the session where less than N percent of the instructions ran",
+    )
     parser.addini("bpf_check", "globs of objects and sources to verify", type="linelist", default=[])
     parser.addini("bpf_engine", "the engine that programs run on, or all", default="python")
     parser.addini("bpf_kernels", "the kernels that programs are verified for", type="args", default=["6.18"])
@@ -49,6 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_plugin.cases import require_known
 
         require_known(_engine(config), _kernels(config))
+    if any(config.getoption(name) not in (None, False, []) for name in _COVERAGE):
+        from pytest_plugin import coverage
+
+        coverage.require_countable(_engine(config))
+        config.pluginmanager.register(coverage.CoverageRun(config), coverage.NAME)
     if config.getoption("--bpf-check") or config.getini("bpf_check"):
         from pytest_plugin.cases import matching
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator.decoding import as_struct
     from simulator.engines.engine import EngineUnavailable
     from simulator.engines.kernel import KernelRefusedError
+    from simulator.flowdrawing import flow_svg
     from simulator.loader import LoadError, load
     from simulator.maps import MapError
     from simulator.outcome import Fault, Outcome
@@ -65,6 +66,7 @@ __all__ = [
     "World",
     "as_struct",
     "engines_named",
+    "flow_svg",
     "load",
     "settings_now",
     "using",
@@ -76,6 +78,7 @@ _MODULES = {
     "simulator.decoding": ("as_struct",),
     "simulator.engines.engine": ("EngineUnavailable",),
     "simulator.engines.kernel": ("KernelRefusedError",),
+    "simulator.flowdrawing": ("flow_svg",),
     "simulator.loader": ("LoadError", "load"),
     "simulator.maps": ("MapError",),
     "simulator.outcome": ("Fault", "Outcome"),

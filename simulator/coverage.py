@@ -11,7 +11,7 @@ Where one source line was compiled into several places, it ran as often as the o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -159,14 +159,20 @@ class Coverage:
         """Over all programs."""
         return sum((found.outcomes() for found in self.programs), Share(0, 0))
 
-    def sources(self) -> list[SourceCoverage]:
-        """By source file. Counts of a line are added up over programs."""
+    def sources(self, locate: Callable[[ProgramCoverage, str], str] | None = None) -> list[SourceCoverage]:
+        """By source file. Counts of a line are added up over programs.
+
+        `locate` gives a file of a program its name in the result: those of one name are one.
+        """
         found: dict[str, SourceCoverage] = {}
         for program in self.programs:
+            own: dict[str, SourceCoverage] = {}
             for (file, line), count in program.lines().items():
-                source = found.setdefault(file, SourceCoverage(file))
-                source.lines[line] = source.lines.get(line, 0) + count
-            _add_details(found, program)
+                if file not in own:
+                    name = locate(program, file) if locate is not None else file
+                    own[file] = found.setdefault(name, SourceCoverage(name))
+                own[file].lines[line] = own[file].lines.get(line, 0) + count
+            _add_details(own, program)
         return [found[file] for file in sorted(found)]
 
     def to_json(self) -> str:

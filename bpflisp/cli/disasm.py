@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bpflisp.cli.errors import fail
 from bpflisp.cli.inputs import load_object, program_of
 
 if TYPE_CHECKING:
@@ -17,14 +19,32 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path())
 @click.option("--prog", "name", metavar="P", help="One program alone, by name or section.")
 @click.option("--source/--no-source", default=True, show_default=True, help="Source lines between the instructions.")
-def command(file: str, name: str | None, source: bool) -> int:
+@click.option("--cfg", type=click.Path(), metavar="OUT.svg", help="Draw the program's control-flow graph instead.")
+def command(file: str, name: str | None, source: bool, cfg: str | None) -> int:
     """Print the instructions of every program."""
     obj = load_object(file)
     chosen = [program_of(obj, name)] if name is not None else list(obj.programs.values())
+    if cfg is not None:
+        return _draw(chosen, cfg)
     for number, program in enumerate(chosen):
         click.echo(("\n" if number else "") + f"{program.name}  {program.section}  {len(program.code)} instructions")
         for line in _lines(program, source):
             click.echo(line)
+    return 0
+
+
+def _draw(chosen: Sequence[Program], path: str) -> int:
+    from simulator import flow_svg
+
+    if len(chosen) != 1:
+        names = ", ".join(program.name for program in chosen)
+        raise click.UsageError(f"--cfg draws one program: --prog names it, of {names or 'none'}")
+    program = chosen[0]
+    functions = {info.insn: program.btf.type(info.type_id).name for info in program.func_info if program.btf}
+    try:
+        Path(path).write_text(flow_svg(program, functions=functions), encoding="utf-8")
+    except OSError as error:
+        fail("unwritable", f"cannot write the drawing: {error.strerror}", where=path)
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import pytest
 
@@ -65,3 +67,22 @@ def test_python_dash_m() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "accepted by" in done.stdout
+
+
+def test_disasm_draws_a_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    target = tmp_path / "graph.svg"
+    called = call(capsys, "disasm", PORT_BLOCKER, "--cfg", str(target))
+    assert (called.code, called.out) == (0, "")
+    graph = Xml.fromstring(target.read_text())
+    words = "".join(graph.itertext())
+    assert "port_blocker" in words
+    assert "call bpf_map_lookup_elem#1" in words
+    assert sum(element.tag.endswith("rect") for element in graph.iter()) == 6
+
+
+def test_a_graph_is_of_one_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    called = call(capsys, "disasm", ROOT / "fixtures" / "twins" / "dispatch.o", "--cfg", str(tmp_path / "x.svg"))
+    assert called.code == 2
+    assert "--cfg draws one program: --prog names it, of handler_a, handler_b, main_prog" in called.err
+    called = call(capsys, "disasm", PORT_BLOCKER, "--cfg", str(tmp_path / "none" / "x.svg"))
+    assert (called.code, "cannot write the drawing" in called.err) == (2, True)
