@@ -234,7 +234,8 @@ def not_null(reg: Reg) -> Reg:
     return Reg(reg.type & ~r.MAYBE_NULL, reg.off, reg.num, reg.id, reg.ref, reg.data)
 
 
-def _may_hold_lock(reg: Reg) -> bool:
+def may_hold_lock(reg: Reg) -> bool:
+    """Whether what a pointer points to has a lock, so that the pointer keeps its identity."""
     base = reg.type & r.BASE_MASK
     if base == r.PTR_MAP_VALUE:
         return reg.data[0].field_of("bpf_spin_lock", "bpf_res_spin_lock") is not None
@@ -256,7 +257,7 @@ def mark_null(state: State, register: int, is_null: bool) -> None:
         if is_null:
             return scalar_reg(other.num)
         new = not_null(other)
-        if not _may_hold_lock(new):
+        if not may_hold_lock(new):
             new = Reg(new.type, new.off, new.num, 0, new.ref, new.data)
         return new
 

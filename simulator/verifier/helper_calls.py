@@ -108,6 +108,7 @@ class Call:
     dynptr: Reg | None = None
     returned: tuple[object, int] | None = None
     kptr: Field | None = None
+    of_object: bool = False
 
 
 class Helpers:
@@ -421,7 +422,8 @@ def _dynptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int)
 
 
 def _kptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int) -> None:
-    made.map, made.kptr = m.objects.kptr_argument(m, register, reg)
+    kept_in, made.kptr = m.objects.kptr_argument(m, register, reg)
+    made.map = kept_in or made.map
 
 
 _HANDLERS: Final = {

@@ -18,13 +18,14 @@ READ_ONLY_TYPES: Final = frozenset({"devmap", "devmap_hash"})
 class Field:
     """A part of a map's value that the kernel manages: its kind ("bpf_spin_lock", "bpf_timer", ...), place and size.
 
-    `target` is what a kptr or a graph root points to: (BTF, type id).
+    `target` is what a kptr points to, or what a list or tree holds: (BTF, type id); `node` where in that its node lies.
     """
 
     kind: str
     offset: int
     size: int
     target: tuple[object, int] | None = None
+    node: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +76,9 @@ MANAGED_SIZES: Final = {
 def _managed_fields(definition: MapDef) -> tuple[Field, ...]:
     if definition.btf is None or not definition.btf_value:
         return ()
-    from simulator.verifier.records import managed_fields
+    from simulator.verifier.records import value_fields
 
-    return managed_fields(definition.btf, definition.btf_value)
+    return value_fields(definition.btf, definition.btf_value)
 
 
 def map_info(index: int, definition: MapDef) -> MapInfo:
