@@ -14,6 +14,7 @@ from typing import Any
 from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
+from simulator.objects import Objects
 from simulator.program import MapDef, Object, Program
 from simulator.sockets import Socket
 from simulator.timers import Timers
@@ -136,6 +137,8 @@ class World:
         """Maps by the number that programs hold as their address."""
         self.clock = Clock()
         self.timers = self.clock.timers = Timers(self.memory)
+        self.objects = Objects(self.memory)
+        """What programs allocated, and the lists and trees that hold it."""
         self.task = Task()
         self.helpers = Mocks()
         self.random = Random(seed)

@@ -13,10 +13,11 @@ _THEMES = (
 
 @cache
 def known_names() -> frozenset[str]:
-    """The names of all helpers that there are, modelled or not."""
+    """The names of all helpers and kernel functions that there are, modelled or not."""
     from bpflisp.spec.helpers import all_helpers
+    from bpflisp.spec.kfuncs import all_kfuncs
 
-    return frozenset(helper.name for helper in all_helpers())
+    return frozenset(helper.name for helper in all_helpers()) | {kfunc.name for kfunc in all_kfuncs()}
 
 
 @cache

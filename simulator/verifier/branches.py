@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
+from simulator.managed import managed_fields
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
-from simulator.verifier.records import managed_fields
 from simulator.verifier.regs import ADD_CONST, ADD_CONST32, Reg, const_reg, scalar_reg
 from simulator.verifier.scalar import FLIPPED, const
 from simulator.verifier.state import SPILL, Holds, Slot, State

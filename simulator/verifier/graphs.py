@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.btf import Btf, BtfKind
+from simulator.managed import NODES, Field, managed_fields
 from simulator.verifier import regs as r
 from simulator.verifier import structs
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.maps import Field, MapInfo
-from simulator.verifier.records import NODES, managed_fields
+from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg
 from simulator.verifier.state import LOCK_KINDS, Frame
 

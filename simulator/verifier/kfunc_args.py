@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfParam, BtfType
+from simulator.managed import NODES
 from simulator.verifier import access, dynptrs, graphs, irqflags, iterators, locks, structs, workqueues
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
@@ -16,7 +17,6 @@ from simulator.verifier.globals import CONTEXT_NAMES
 from simulator.verifier.helper_calls import check_argument_offset, check_const_string, check_size
 from simulator.verifier.iterators import Place
 from simulator.verifier.maps import MapInfo
-from simulator.verifier.records import NODES
 from simulator.verifier.refusal import Refused, Unsupported
 from simulator.verifier.regs import Reg, is_null, type_name
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.btf import Btf
+from simulator.managed import Field, managed_fields
 from simulator.verifier import access as accesses
 from simulator.verifier import graphs, structs
 from simulator.verifier import regs as r
-from simulator.verifier.maps import Field, MapInfo
-from simulator.verifier.records import managed_fields
+from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, is_null, type_name
 
 if TYPE_CHECKING:

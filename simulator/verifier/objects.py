@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.helpers import Arg
+from simulator.managed import Field
 from simulator.verifier import dynptrs, graphs, iterators, kptrs, locks
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.maps import Field, MapInfo
+from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, scalar_reg, type_name
 from simulator.verifier.scalar import UNKNOWN
 from simulator.verifier.state import DYNPTR_BYTE, Frame, State

@@ -6,12 +6,40 @@ Source: btf_parse_fields, btf_find_field_one and btf_parse_graph_root of kernel/
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from bpflisp.spec.btf import Btf, BtfKind, BtfType
-from simulator.verifier.maps import MANAGED_SIZES, Field
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part of a map's value that the kernel manages: its kind ("bpf_spin_lock", "bpf_timer", ...), place and size.
+
+    `target` is what a kptr points to, or what a list or tree holds: (BTF, type id); `node` where in that its node lies.
+    """
+
+    kind: str
+    offset: int
+    size: int
+    target: tuple[object, int] | None = None
+    node: int = 0
+
+
+MANAGED_SIZES: Final = {
+    "bpf_spin_lock": 4,
+    "bpf_res_spin_lock": 4,
+    "bpf_timer": 16,
+    "bpf_wq": 16,
+    "bpf_list_head": 16,
+    "bpf_list_node": 24,
+    "bpf_rb_root": 16,
+    "bpf_rb_node": 32,
+    "bpf_refcount": 4,
+    "bpf_task_work": 8,
+}
 
 _DEEPEST: Final = 32
 _MOST_FIELDS: Final = 11
