@@ -14,10 +14,13 @@ from typing import Any
 from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
+from simulator.network import Device, Neighbourhood, Route
 from simulator.objects import Objects
 from simulator.program import MapDef, Object, Program
 from simulator.sockets import Socket
 from simulator.timers import Timers
+
+__all__ = ["BOOT_TO_START", "WALL_CLOCK", "Clock", "Device", "Maps", "Route", "Task", "World"]
 
 BOOT_TO_START = 1_000_000_000_000
 """Nanoseconds since boot at which a world starts: not 0, which programs take for "never"."""
@@ -73,14 +76,6 @@ class Task:
     kernel_stack: list[int] = field(default_factory=list)
     user_stack: list[int] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Device:
-    """A network interface: its name, and the most bytes that it sends after the link-layer header."""
-
-    name: str
-    mtu: int = 1500
 
 
 class Maps(Mapping[str, Map]):
@@ -146,6 +141,8 @@ class World:
         self.user_memory = HostMemory()
         self.devices = {1: Device("lo", 65536)}
         """The network interfaces by number."""
+        self.network = Neighbourhood(self.devices)
+        """Routes and neighbours, which bpf_fib_lookup goes by."""
         self.sent: list[tuple[int, bytes]] = []
         """Copies of packets that programs sent to interfaces, by number."""
         self.sockets: list[Socket] = []

@@ -6,8 +6,8 @@ from functools import cache
 from importlib import import_module
 
 _THEMES = (
-    "buffer", "checksums", "dynptr", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets", "system",
-    "text", "trace", "tracing",
+    "buffer", "checksums", "dynptr", "fib", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets",
+    "system", "text", "trace", "tracing",
 )  # fmt: skip
 
 
