@@ -63,7 +63,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--btf", type=Path, help="the BTF that they name (default: btf.jsonl.gz beside FILE)")
     parser.add_argument("--kernel", default="6.18", help="whose verdict to give (default 6.18)")
     parser.add_argument("--kernels", type=Path, help="what other kernels answered; --kernel picks which")
-    parser.add_argument("--kernel-btf", type=Path, help="BTF of that kernel (default: the running one's, if it is it)")
+    parser.add_argument("--kernel-btf", type=Path, help="BTF of that kernel (default: the running one's, or one kept)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="list N disagreements")
     parser.add_argument("--json", metavar="OUT", help="write every result")
     parser.add_argument("--only", default="", metavar="REGEX", help="only programs whose id it is found in")
@@ -91,7 +91,7 @@ def _inputs(options: argparse.Namespace) -> tuple[list[dict[str, Any]], Setup]:
     blobs = options.btf or options.file.with_name("btf.jsonl.gz")
     if options.btf and not blobs.exists():
         raise FileNotFoundError(f"{blobs} is not there")
-    return records, Setup(kernel, _kernel_btf(options), str(blobs) if blobs.exists() else "")
+    return records, Setup(kernel, _kernel_btf(options, kernel), str(blobs) if blobs.exists() else "")
 
 
 def _answered_by(path: Path, kernel: str, records: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -107,13 +107,18 @@ def _answered_by(path: Path, kernel: str, records: list[dict[str, Any]]) -> tupl
     return release, [{**record, "message": "", **answers[record["id"]][release]} for record in asked]
 
 
-def _kernel_btf(options: argparse.Namespace) -> str:
-    """The BTF file to give to `verify`: the one named, or the host's where that runs the kernel asked for."""
+def _kernel_btf(options: argparse.Namespace, kernel: str) -> str:
+    """The BTF file to give to `verify`: the one named; the host's where it runs that kernel; else the one kept of it.
+
+    Kept are `../data/btf/vmlinux-<release>.btf` or `.btf.xz`, from where the records are.
+    """
     if options.kernel_btf:
         return str(options.kernel_btf.resolve(strict=True))
     release = platform.release()
-    own = release == options.kernel or release.startswith(f"{options.kernel}.")
-    return str(HOST_BTF) if own and HOST_BTF.exists() else ""
+    if (release == kernel or release.startswith(f"{kernel}.")) and HOST_BTF.exists():
+        return str(HOST_BTF)
+    kept = options.file.resolve().parent.parent / "data" / "btf" / f"vmlinux-{kernel}.btf"
+    return next((str(path) for path in (kept, kept.with_suffix(".btf.xz")) if path.exists()), "")
 
 
 # ---- in the children -------------------------------------------------------------------------------------------------
