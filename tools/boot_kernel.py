@@ -26,7 +26,9 @@ from typing import IO, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("bpflisp", "simulator")
 MODULES: Final = ("tests/__init__.py", "tests/oracle.py", "tools/__init__.py")
-LEFT_OUT: Final = frozenset({"test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "tkinter", "turtledemo"})
+LEFT_OUT: Final = frozenset(
+    {"test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "tkinter", "turtledemo"}
+)
 DIRECTORY, EXECUTABLE, CHARACTER_DEVICE = 0o040755, 0o100755, 0o020600
 MEGABYTES: Final = 1536
 
@@ -72,7 +74,7 @@ def _kernel_of(image: Path, work: Path) -> Path:
     return found[0]
 
 
-# ---- the initramfs: a cpio archive of the form that the kernel unpacks ("newc") ---------------------------------------
+# ---- the initramfs: a cpio archive of the form that the kernel unpacks ("newc") --------------------------------------
 
 
 def _write_initramfs(out: IO[bytes], options: argparse.Namespace) -> None:
@@ -96,9 +98,7 @@ def _write_initramfs(out: IO[bytes], options: argparse.Namespace) -> None:
     _entry(out, "TRAILER!!!", b"", 0)
 
 
-def _entry(
-    out: IO[bytes], name: str, body: bytes, mode: int, mtime: int = 0, device: tuple[int, int] = (0, 0)
-) -> None:
+def _entry(out: IO[bytes], name: str, body: bytes, mode: int, mtime: int = 0, device: tuple[int, int] = (0, 0)) -> None:
     encoded = name.encode() + b"\0"
     fields = (0, mode, 0, 0, 1, mtime, len(body), 0, 0, *device, len(encoded), 0)
     header = b"070701" + "".join(f"{number:08x}" for number in fields).encode() + encoded

@@ -162,6 +162,9 @@ def _mov(m: Machine, idx: int, insn: Insn) -> Step:
 
 
 def _copy64(m: Machine, dst: int, src: int, then: int) -> Step:
+    if not m.ways.constants_get_no_id:
+        return _copy64_with_id(m, dst, src, then)
+
     def step() -> int:
         frame = m.frame
         regs = frame.regs
@@ -177,14 +180,30 @@ def _copy64(m: Machine, dst: int, src: int, then: int) -> Step:
     return step
 
 
+def _copy64_with_id(m: Machine, dst: int, src: int, then: int) -> Step:
+    """A copy on kernels that give an identity to every number that is copied, known or not."""
+
+    def step() -> int:
+        regs = m.frame.regs
+        reg = m.readable(src)
+        if reg.type == r.SCALAR and not reg.id:
+            reg = regs[src] = Reg(r.SCALAR, 0, reg.num, m.new_id())
+        regs[dst] = reg
+        return then
+
+    return step
+
+
 def _copy32(m: Machine, dst: int, src: int, then: int) -> Step:
+    links = m.ways.moves_of_32_bits_keep_id
+
     def step() -> int:
         frame = m.frame
         reg = m.readable(src)
         if reg.type != r.SCALAR:
             frame.regs[dst] = scalar_reg(m.domain.mov32(UNKNOWN_REG.num))
             return then
-        keeps = width_of(reg) <= 32
+        keeps = links and width_of(reg) <= 32
         if keeps:
             reg = give_id(m, frame, src)
         num = m.domain.mov32(reg.num)
@@ -220,7 +239,8 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
         return m.failing(problem, after=dst)
     memo = m.domain.alu_memo(row.op, row.width)
     imm = const_reg(insn.imm) if not row.reg else None
-    links = row.op in (Op.ADD, Op.SUB)
+    links = _links(m, row)
+    link = _link if m.ways.linked_scalars_negative else _link_sum
     forks = row.op in (Op.AND, Op.OR)
     known: dict[Scalar, Reg] = {}
     imm_num = const(insn.imm & M64)
@@ -235,7 +255,7 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
             result = known.get(num)
             if result is None:
                 result = known[num] = scalar_reg(memo[num, imm_num])
-            regs[dst] = _link(row, reg, result, insn.imm) if links and reg.id else result
+            regs[dst] = link(row, reg, result, insn.imm) if links and reg.id else result
             return then
         _general(m, insn, idx, imm)
         return then
@@ -250,13 +270,27 @@ def _binary(m: Machine, idx: int, insn: Insn) -> Step:
             result = scalar_reg(memo[num, other.num])
             addend = other.num.const if row.width == 64 else other.num.const32
             if links and reg.id and addend is not None and src != dst:
-                result = _link(row, reg, result, addend)
+                result = link(row, reg, result, addend)
             regs[dst] = result
             return then
         _general(m, insn, idx, None)
         return then
 
     return with_constant if imm is not None else with_register
+
+
+def _links(m: Machine, row: Row) -> bool:
+    """Whether an operation with a constant may leave a number linked to what it was."""
+    if m.ways.linked_scalars_negative:
+        return row.op in (Op.ADD, Op.SUB)
+    return m.ways.linked_scalars_delta and row.op is Op.ADD and row.width == 64
+
+
+def _link_sum(row: Row, reg: Reg, result: Reg, addend: int) -> Reg:
+    """A number plus a positive constant of 31 bits stays linked to what it came from, once."""
+    if reg.id & ADD_CONST or not 0 <= addend < 1 << 31:
+        return result
+    return Reg(r.SCALAR, addend, result.num, reg.id | ADD_CONST64)
 
 
 def _link(row: Row, reg: Reg, result: Reg, addend: int) -> Reg:

@@ -52,6 +52,10 @@ class Branch:
         self.taken = m.domain.taken_memo(self.op, insn.row.width)
         self.refined = m.domain.refine_memo(self.op, insn.row.width)
         self.refined_same = m.domain.refine_same_memo(self.op, insn.row.width)
+        ways = m.ways
+        self.infers_not_null = ways.jeq_infer_not_null
+        self.synchronise = _sync if ways.linked_scalars_delta else _sync_equal
+        self.notes_links = ways.linked_scalars_delta
 
     def run(self) -> int:
         """Goes one way, and leaves the other way for later where both are possible."""
@@ -96,7 +100,7 @@ class Branch:
 
     def _fork(self, dst: Reg, src: Reg) -> int:
         m, insn = self.m, self.insn
-        links = self._links(dst, src)
+        links = self._links(dst, src) if self.notes_links else ()
         if len(links) > 1:
             m.remember(linked=links)
         other = m.push_state(self.target, self.idx)
@@ -137,16 +141,16 @@ class Branch:
                 if old.num is not src_num:
                     regs[insn.src] = _renumbered(old, src_num)
         if self.constant is None and here.frame.regs[insn.src].id:
-            _sync(self.m, here, insn.src, links)
-            _sync(self.m, there, insn.src, links)
+            self.synchronise(self.m, here, insn.src, links)
+            self.synchronise(self.m, there, insn.src, links)
         if here.frame.regs[insn.dst].id:
-            _sync(self.m, here, insn.dst, links)
-            _sync(self.m, there, insn.dst, links)
+            self.synchronise(self.m, here, insn.dst, links)
+            self.synchronise(self.m, there, insn.dst, links)
 
     def _pointers(self, here: State, there: State, dst: Reg, src: Reg) -> None:
         """What both ways learn of pointers: whether they are null, and how much of the packet there is."""
         insn, op = self.insn, self.op
-        if self.constant is None and dst.type != r.SCALAR and src.type != r.SCALAR:
+        if self.infers_not_null and self.constant is None and dst.type != r.SCALAR and src.type != r.SCALAR:
             self._equal_pointers(here, there, dst, src)
         if self.constant is not None:
             if self.constant.num.value == 0 and op in (Op.EQ, Op.NE) and dst.type & r.MAYBE_NULL:
@@ -194,6 +198,20 @@ def _collect(m: Machine, identity: int, found: list[tuple[int, bool, int]]) -> N
                     frame.stack[spi] = Slot(slot.types, scalar_reg(slot.reg.num))
 
 
+def _sync_equal(m: Machine, state: State, register: int, links: Linked) -> None:
+    """Gives what was learnt of one number to those equal to it, as kernels do that know no constants between them."""
+    known = state.frame.regs[register]
+    identity = known.id
+    end = 7 if m.ways.narrow_spills_narrowed else 0  # the byte that says whether a slot holds a spill
+    for frame in state.frames:
+        for number, reg in enumerate(frame.regs):
+            if reg.id == identity and reg.type == r.SCALAR:
+                frame.regs[number] = known
+        for spi, slot in enumerate(frame.stack):
+            if slot.types[end] == SPILL and slot.reg.id == identity and slot.reg.type == r.SCALAR:
+                frame.stack[spi] = Slot(slot.types, known)
+
+
 def _sync(m: Machine, state: State, register: int, links: Linked) -> None:
     """Gives what was learnt of one number to those linked to it."""
     known = state.frame.regs[register]
@@ -210,7 +228,11 @@ def _sync(m: Machine, state: State, register: int, links: Linked) -> None:
         new = known
         if (reg.id | known.id) & ADD_CONST and reg.off != known.off:
             width = 32 if (reg.id | known.id) & ADD_CONST32 else 64
-            num = m.domain.alu(Op.ADD, width, known.num, const(reg.off - known.off))
+            delta = reg.off - known.off
+            if m.ways.linked_scalars_settled:
+                num = m.domain.alu(Op.ADD, width, known.num, const(delta))
+            else:
+                num = m.domain.unsettled_sum(known.num, delta)
             new = Reg(r.SCALAR, reg.off, num, reg.id)
         if is_reg:
             frame.regs[which] = new

@@ -347,7 +347,10 @@ def _memory(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int)
     made.raw_mode = "MEM_UNINIT" in arg.flags
     if "MEM_FIXED_SIZE" not in arg.flags:
         return
-    if access.check_helper_memory(m, register, arg.size, "MEM_WRITE" in arg.flags, False, made.raw_mode):
+    writes = "MEM_WRITE" in arg.flags
+    if "MEM_ALIGNED" in arg.flags and not m.ways.results_need_no_value:
+        writes = made.raw_mode = False
+    if access.check_helper_memory(m, register, arg.size, writes, False, made.raw_mode):
         made.raw = (register, arg.size)
     if "MEM_ALIGNED" in arg.flags:
         access.check_alignment(m, reg, 0, arg.size, True)
@@ -358,7 +361,9 @@ def check_size(m: Machine, register: int, reg: Reg, writes: bool, zero_ok: bool,
     num = reg.num
     if num.smin < 0:
         m.fail(f"R{register} min value is negative, either use unsigned or 'var &= const'")
-    if num.umin == 0 and not zero_ok:
+    if num.umin == 0 and not m.ways.empty_reads_are_named:
+        access.check_helper_memory(m, register - 1, 0, writes, zero_ok, raw and num.is_const)
+    elif num.umin == 0 and not zero_ok:
         m.fail(f"R{register} invalid zero-sized read: u64=[{num.umin},{num.umax}]")
     if num.umax >= MAX_SIZE:
         m.fail(f"R{register} unbounded memory access, use 'var &= const' or 'if (var < const)'")

@@ -30,6 +30,7 @@ from simulator.verifier.scalar import Domain, rules_of
 from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, Step
 from simulator.verifier.trail import Trail
 from simulator.verifier.typed import Typed
+from simulator.verifier.ways import ways_of
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
@@ -53,6 +54,9 @@ _POINTER_KINDS: Final = {
     "tp_buffer": r.PTR_TP_BUFFER,
 }
 _PLAIN_CONTEXTS: Final = frozenset({"syscall", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable"})
+
+_NEVER_NULL_ONCE: Final = frozenset({r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_SOCK_COMMON})
+"""The pointers that kernels before 6.2 know not to be null."""
 
 Run = Callable[[], int]
 
@@ -89,7 +93,7 @@ class Machine:
         self.strict_alignment = bool(program.flags & STRICT_ALIGNMENT) and not program.flags & ANY_ALIGNMENT
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
-        self.narrow_fills = layout.profile.has("narrow-fills")
+        self.ways = ways_of(layout.profile)
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
         # 6.13 to 6.18 follow a number that an atomic fetches to the register that it came in; others, to the memory
@@ -425,6 +429,8 @@ class Machine:
         if reg.type & r.MAYBE_NULL:
             return False
         base = reg.type & r.BASE_MASK
+        if not self.ways.maps_are_not_null:
+            return base in _NEVER_NULL_ONCE
         if base == r.PTR_BTF_ID:
             return (bool(reg.type & (r.TRUSTED | r.MEM_ALLOC)) and not reg.type & r.UNTRUSTED) or bool(reg.ref)
         if base == r.PTR_MEM:

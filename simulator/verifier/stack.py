@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind
 from simulator.verifier.backtrack import Masks, mark_precise
 from simulator.verifier.regs import (
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 MAX_STACK: Final = 512
 MAX_VAR_OFFSET: Final = 1 << 29
 UNKNOWN_REG: Final = scalar_reg(UNKNOWN)
+NO_SLOT: Final = Slot(bytes(8))
+"""What is read of stack below all that the frame ever used, on kernels where a read does not grow it."""
 
 
 def num_text(reg: Reg) -> str:
@@ -113,12 +116,14 @@ def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn
     aligned = off % 8 == 0
     if aligned and size == 8:
         m.liveness.write(frame.number, 1 << spi)
-    if reg is not None and aligned and reg.type == SCALAR:
+    if not m.ways.spilled_constants and aligned and _spill_bounded(m, frame, spi, insn, size, value, imm):
+        pass
+    elif reg is not None and aligned and reg.type == SCALAR and m.ways.spilled_constants:
         fits = width_of(reg) <= 8 * size
-        if fits:
+        if fits and m.ways.spills_get_id:
             reg = give_id(m, current, value)
         _spill(frame, spi, reg if fits else Reg(SCALAR, reg.off, reg.num, 0), size)
-    elif reg is None and aligned and imm is not None:
+    elif reg is None and aligned and imm is not None and m.ways.spilled_constants:
         _spill(frame, spi, const_reg(imm), size)
     elif reg is not None and is_spillable(reg.type):
         if size != 8:
@@ -130,6 +135,25 @@ def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn
         _write_bytes(m, frame, spi, low, size, reg, imm, value)
         return
     m.remember(stack=(frame.number, spi))
+
+
+def _spill_bounded(m: Machine, frame: Frame, spi: int, insn: Insn, size: int, value: int, imm: int | None) -> bool:
+    """A spill on kernels that keep bounded numbers and constants but 0; the rest of the slot is unknown bytes."""
+    if imm is not None:
+        reg = const_reg(imm)
+    elif value >= 0:
+        reg = m.frame.regs[value]
+    else:
+        return False
+    if reg.type != SCALAR or is_null(reg) or reg.num is UNKNOWN:
+        return False
+    if imm is None and insn.dst != 10:
+        m.mark_precise(value)  # the walk back finds a spill by its address from r10 alone
+    rest = 8 - size
+    types = bytes(kind if kind == INVALID else MISC for kind in frame.stack[spi].types[:rest])
+    narrowed = Reg(SCALAR, reg.off, reg.num, 0) if width_of(reg) > 8 * size else reg
+    frame.stack[spi] = Slot(types + bytes([SPILL] * size), narrowed)
+    return True
 
 
 def _write_bytes(
@@ -152,7 +176,8 @@ def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, val
     insn = m.code[insn_idx]
     assert insn is not None
     reg = m.frame.regs[value] if value >= 0 else None
-    zero = is_null(reg) if reg is not None else insn.row.kind is Kind.STORE_IMM and insn.imm == 0
+    from_imm = insn.row.kind is Kind.STORE_IMM and insn.imm == 0 and m.ways.spilled_constants
+    zero = is_null(reg) if reg is not None else from_imm
     zero_used = False
     for at in range(start, end):
         m.objects.destroy_dynptr(m, frame, (-at - 1) // 8)
@@ -166,12 +191,14 @@ def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, val
         if zero and old == SPILL and is_spilled_scalar(slot) and is_null(slot.reg):
             zero_used = True
             continue
-        types = bytearray(_scrubbed(slot))
+        scrubs = m.ways.scrubbed_by_variable_store
+        types = bytearray(_scrubbed(slot) if scrubs else slot.types)
         new = MISC
         if zero and types[byte] == ZEROED:
             new = ZEROED
             zero_used = True
         types[byte] = new
+        # without the scrubbing, bytes go on to say that a value was spilled which is there no more
         frame.stack[spi] = plain_slot(bytes(types))
     if zero_used and value >= 0:
         m.mark_precise(value)
@@ -188,7 +215,7 @@ def read(m: Machine, ptr: Reg, off: int, size: int, dst: int, register: int) -> 
             "variable offset stack pointer cannot be passed into helper function; "
             f"var_off={num_text(ptr)} off={off} size={size}"
         )
-    check_initialized(m, register, off, size, zero_ok=False, writes=False)
+    check_initialized(m, register, off, size, zero_ok=False, writes=False, helper=False)
     start = ptr.num.smin + off
     m.frame.regs[dst] = _bytes_read(m, frame, start, ptr.num.smax + off + size)
     m.check_fastcall_contract(frame.subprog, m.idx, start)
@@ -242,9 +269,13 @@ def _fill_part(m: Machine, slot: Slot, low: int, off: int, size: int, spilled: i
     """A narrow load, or one from a narrow spill; whether the register's value came from the spilled number."""
     reg, types = slot.reg, slot.types
     # A narrow load sees the number's low bytes where it begins at the spill's own low end.
-    if off % 8 == 0 and (size == spilled or (size < spilled and m.narrow_fills)):
+    if off % 8 == 0 and (size == spilled or (size < spilled and m.ways.narrow_fills)):
         m.frame.regs[dst] = without_id(reg) if width_of(reg) > size * 8 else reg
         return True
+    if not m.ways.spilled_constants:
+        _check_bytes(m, bytes(MISC if kind == SPILL else kind for kind in types), low, off, size)
+        m.frame.regs[dst] = UNKNOWN_REG
+        return False
     spills = zeros = 0
     for i in range(size):
         kind = types[(low - i) % 8]
@@ -263,11 +294,14 @@ def _fill_part(m: Machine, slot: Slot, low: int, off: int, size: int, spilled: i
     return False
 
 
-def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool) -> None:
-    """That an access through a stack pointer stays in its frame; grows the frame's known stack to it."""
+def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool, extra: str = "") -> None:
+    """That an access through a stack pointer stays in its frame; grows the frame's known stack to it.
+
+    `extra` is how a refusal calls the access, where it is not the instruction's own.
+    """
     ptr = m.frame.regs[register]
     frame = m.state.frames[ptr.data]
-    extra = " write to" if writes else " read from"
+    extra = extra or (" write to" if writes else " read from")
     if ptr.num.mask == 0:
         start = ptr.num.smin + off
         end = start + size
@@ -276,18 +310,27 @@ def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool) -
             m.fail(f"invalid unbounded variable-offset{extra} stack R{register}")
         start = ptr.num.smin + off
         end = ptr.num.smax + off + size
-    lowest = -MAX_STACK if writes or m.uninit_stack_ok else -8 * len(frame.stack)
+    grows = writes or m.ways.reads_grow_stack
+    lowest = -MAX_STACK if grows else -8 * len(frame.stack)
     if start < lowest or start > -1 or end > 0 or size < 0:
         if ptr.num.mask == 0:
             m.fail(f"invalid{extra} stack R{register} off={off} size={size}")
         m.fail(f"invalid variable-offset{extra} stack R{register} var_off={num_text(ptr)} off={off} size={size}")
     needed = (-start + 7) // 8
-    frame.grow(needed)
     m.note_stack_depth(frame, needed * 8)
+    if m.ways.reads_grow_stack or (writes and not extra.startswith(" indirect")):
+        frame.grow(needed)
 
 
 def check_initialized(
-    m: Machine, register: int, off: int, size: int, zero_ok: bool, writes: bool, raw: bool = False
+    m: Machine,
+    register: int,
+    off: int,
+    size: int,
+    zero_ok: bool,
+    writes: bool,
+    raw: bool = False,
+    helper: bool = True,
 ) -> bool:
     """That a range of stack may be read, or given to a helper that may write it.
 
@@ -297,7 +340,12 @@ def check_initialized(
     frame = m.state.frames[ptr.data]
     if size == 0 and not zero_ok:
         m.fail("invalid zero-sized read")
-    check_bounds(m, register, off, size, writes)
+    indirect = helper and not m.ways.helpers_spare_stack
+    if indirect:
+        writes = True
+        check_bounds(m, register, off, size, True, " indirect access to")
+    else:
+        check_bounds(m, register, off, size, writes)
     if ptr.num.mask == 0:
         start = last = ptr.num.smin + off
     else:
@@ -309,11 +357,11 @@ def check_initialized(
     for at in range(start, last + size):
         low = -at - 1
         spi, byte = low // 8, low % 8
-        slot = frame.stack[spi]
+        slot = frame.stack[spi] if spi < len(frame.stack) else NO_SLOT
         kind = slot.types[byte]
         if kind == MISC:
             pass
-        elif kind == ZEROED or (kind == INVALID and m.uninit_stack_ok):
+        elif kind == ZEROED or (kind == INVALID and m.uninit_stack_ok and slot is not NO_SLOT):
             if writes:
                 types = bytearray(slot.types)
                 types[byte] = MISC
@@ -321,10 +369,10 @@ def check_initialized(
         elif slot.types[7] == SPILL:
             if writes:
                 frame.stack[spi] = plain_slot(bytes(k if k == INVALID else MISC for k in slot.types))
-        elif ptr.num.mask == 0:
-            m.fail(f"invalid read from stack R{register} off {start}+{at - start} size {size}")
         else:
-            m.fail(f"invalid read from stack R{register} var_off {num_text(ptr)}+{at - start} size {size}")
+            read = "invalid indirect read" if indirect else "invalid read"
+            where = f"off {start}" if ptr.num.mask == 0 else f"var_off {num_text(ptr)}"
+            m.fail(f"{read} from stack R{register} {where}+{at - start} size {size}")
         m.liveness.read(frame.number, m.idx, 1 << spi)
     return False
 

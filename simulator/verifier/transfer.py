@@ -254,8 +254,12 @@ def _exit(m: Machine, idx: int, insn: Insn) -> Run:
 
 
 def _may_goto(m: Machine, idx: int, insn: Insn) -> Run:
+    over_nothing = m.ways.may_goto_over_nothing
+
     def step() -> int:
         m.jumps += 1
+        if not over_nothing and (insn.off == 0 or insn.imm):
+            m.fail(f"invalid may_goto off {insn.off} imm {insn.imm}")
         if insn.dst or insn.imm or insn.src:
             m.fail(f"invalid may_goto imm {insn.imm}")
         state = m.state

@@ -84,6 +84,11 @@ def _add(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     )
 
 
+def unsettled_sum(rules: Rules, a: Scalar, b: Scalar) -> Scalar:
+    """A sum of 64 bits whose bounds are not deduced from each other."""
+    return intern_fields(_add(rules, a, b))
+
+
 def _sub(rules: Rules, a: Scalar, b: Scalar) -> Fields:
     both = "add-sub-both-overflow" in rules
     return _joined(

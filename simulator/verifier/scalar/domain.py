@@ -112,6 +112,10 @@ class Domain:
         """What `a + delta` leaves known, 64 bits wide."""
         return self.alu_memo(Op.ADD, 64)[a, const(delta)]
 
+    def unsettled_sum(self, a: Scalar, delta: int) -> Scalar:
+        """What `a + delta` leaves known where nothing is deduced from the sum of each pair of bounds."""
+        return alu.unsettled_sum(self.rules, a, const(delta))
+
     def branch_taken(self, op: Op, width: int, a: Scalar, b: Scalar) -> bool | None:
         """Whether `a op b` always (True) or never (False) holds; None where both may be."""
         return self.taken_memo(op, width)[a, b]
