@@ -14,6 +14,8 @@ import pytest
 
 from bpflisp import CompileError
 from bpflisp.spec.kernels import UnknownKernelError, profile
+from pytest_plugin.deadlines import aside
+from pytest_plugin.failures import WATCH, Watch
 from simulator import LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
 ENGINES = ("reference", "python", "native", "kernel", "all")
@@ -32,8 +34,21 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             item.user_properties.append(told)
 
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
-    engines = engines_named(engine)
-    return using(replace(settings_now(), engines=engines, kernels=kernels, kernel_btf=btf, left_out=left_out))
+    seed, watch = item.config.getoption("--bpf-seed"), Watch()
+    item.stash[WATCH] = watch
+    before = settings_now()
+    return using(
+        replace(
+            before,
+            engines=engines_named(engine),
+            kernels=kernels,
+            kernel_btf=btf,
+            left_out=left_out,
+            seed=before.seed if seed is None else seed,
+            watch=watch.note,
+            once=aside,
+        )
+    )
 
 
 def left_out_lines(reports: Iterable[Any]) -> list[str]:

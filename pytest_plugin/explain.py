@@ -46,7 +46,7 @@ def hide_ours(error: BaseException) -> None:
         user.tb_next = None
 
 
-def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> None:
+def amend(report: pytest.TestReport, call: pytest.CallInfo[None], item: pytest.Item) -> None:
     """Makes a skip of an engine that cannot work here; adds the verifier's log, and the packets' difference."""
     shown = item.config.stash.get(_SHOWN, None)
     if shown is not None:
@@ -56,7 +56,10 @@ def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException
         return
     from simulator import EngineUnavailable, RefusedError
 
-    error = excinfo.value
+    assert call.excinfo is not None
+    error = call.excinfo.value
+    if call.when == "call" and report.failed:
+        _add_last_call(report, item)
     if isinstance(error, EngineUnavailable):
         path, line, _ = item.location
         report.outcome = "skipped"
@@ -66,6 +69,19 @@ def amend(report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException
         left = [f"... {len(lines) - _LOG_LINES} lines before"] if len(lines) > _LOG_LINES else []
         title = f"bpf verifier, kernel {error.verdict.kernel}"
         report.sections.append((title, "\n".join([*left, *lines[-_LOG_LINES:]])))
+
+
+def _add_last_call(report: pytest.TestReport, item: pytest.Item) -> None:
+    """What the last call did. Whatever goes wrong in making it again, the test's own failure is reported."""
+    from pytest_plugin.failures import WATCH, sections
+
+    watch = item.stash.get(WATCH, None)
+    if watch is None or watch.last is None:
+        return
+    try:
+        report.sections += sections(item, watch.last)
+    except Exception as error:
+        report.sections.append(("bpf last call", f"it cannot be made again: {error}"))
 
 
 def explain(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:

@@ -51,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="fail the session where less than N percent of the instructions ran",
     )
+    group.addoption(
+        "--bpf-seed", type=int, metavar="N", help="the seed of worlds' random numbers, where a test has none"
+    )
     parser.addini("bpf_check", "globs of objects and sources to verify", type="linelist", default=[])
     parser.addini("bpf_engine", "the engine that programs run on, or all", default="python")
     parser.addini("bpf_kernels", "the kernels that programs are verified for", type="args", default=["6.18"])
@@ -134,7 +137,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     case = getattr(item, "callspec", None) and item.callspec.params.get("_bpf_case")  # type: ignore[attr-defined]
     engine, kernels = case or (_engine(item.config), _kernels(item.config))
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf")
-    if (engine, kernels) == _DEFAULT and not btf:
+    usual = (engine, kernels) == _DEFAULT and not btf and item.config.getoption("--bpf-seed") is None
+    if usual and "simulator" not in sys.modules:
         return (yield)
     from pytest_plugin.cases import in_force
 
@@ -154,7 +158,7 @@ def pytest_runtest_makereport(
     if not item.config.getoption("fulltrace"):
         explain.hide_ours(call.excinfo.value)
     report = yield
-    explain.amend(report, call.excinfo, item)
+    explain.amend(report, call, item)
     return report
 
 

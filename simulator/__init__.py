@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.calling import EnginesDifferError, Settings, engines_named, settings_now, using
+    from simulator.calling import Called, EnginesDifferError, Settings, engines_named, settings_now, using
     from simulator.decoding import as_struct
     from simulator.engines.engine import EngineUnavailable
     from simulator.engines.kernel import KernelRefusedError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.outcome import Fault, Outcome
     from simulator.packet import InputRefused
     from simulator.program import MapDef, Object, Program
+    from simulator.replaying import changes, replay
     from simulator.results import (
         Aborted,
         Drop,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aborted",
+    "Called",
     "Drop",
     "EngineUnavailable",
     "EnginesDifferError",
@@ -65,16 +67,18 @@ __all__ = [
     "Verdict",
     "World",
     "as_struct",
+    "changes",
     "engines_named",
     "flow_svg",
     "load",
+    "replay",
     "settings_now",
     "using",
     "verify",
 ]
 
 _MODULES = {
-    "simulator.calling": ("EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
+    "simulator.calling": ("Called", "EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
     "simulator.decoding": ("as_struct",),
     "simulator.engines.engine": ("EngineUnavailable",),
     "simulator.engines.kernel": ("KernelRefusedError",),
@@ -84,6 +88,7 @@ _MODULES = {
     "simulator.outcome": ("Fault", "Outcome"),
     "simulator.packet": ("InputRefused",),
     "simulator.program": ("MapDef", "Object", "Program"),
+    "simulator.replaying": ("changes", "replay"),
     "simulator.results": (
         *("Aborted", "Drop", "Expectation", "FaultError", "PacketBytes", "Pass", "Redirect"),
         *("Refused", "RefusedError", "Result", "TcAct", "Tx"),

@@ -7,12 +7,13 @@ run by `using`; nothing else is remembered but verdicts, which are the same ever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulator.comparing import difference, kernel_cannot
+from simulator.contexts import model_for
 from simulator.engines.engine import DEFAULT_FUEL, EngineUnavailable
 from simulator.results import FaultError, RefusedError, Result
 from simulator.run import ENGINES, engine_named, run
@@ -33,12 +34,30 @@ def _ignore(engine: str, why: str) -> None:
     """Nobody wants to know."""
 
 
+@dataclass(slots=True)
+class Called:
+    """A call of a program, to be made again: what it was given. `world` goes on after the call; `before` may keep a
+    copy of it. A fresh world is made of `seed` and `maps`."""
+
+    program: Program
+    packet: Any
+    engine: str
+    context: Mapping[str, Any]
+    fuel: int
+    seed: int
+    maps: Mapping[str, Any] | None
+    fresh: bool
+    world: World
+    before: World | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What calls do where they are not told: on which engines they run, for which kernels they are verified.
 
     `engines` with several names runs each call on all of them, and any difference is an error; `left_out` is told which
     engine could not take part in a call, and why. `kernel_btf` is what `verify` is given; `seed` that of fresh worlds.
+    `watch` is told of each call, before it runs; `once` is entered around what is done once for a program.
     """
 
     engines: tuple[str, ...] = ("python",)
@@ -47,6 +66,8 @@ class Settings:
     kernel_btf: Any = None
     seed: int = 0
     left_out: Callable[[str, str], None] = field(default=_ignore, compare=False)
+    watch: Callable[[Called], None] | None = field(default=None, compare=False)
+    once: Callable[[], AbstractContextManager[object]] = field(default=nullcontext, compare=False)
 
 
 _SETTINGS: ContextVar[Settings] = ContextVar("settings", default=Settings())  # noqa: B039  it is frozen
@@ -88,11 +109,16 @@ def call(
     if settings.verify if verify is None else verify:
         for version in (kernel,) if kernel else settings.kernels:
             require_accepted(program, version, settings.kernel_btf)
+    fresh = world is None
     if world is None:
         world = fresh_world(program, settings.seed)
     if maps is not None:
         fill(world, maps)
+    if hasattr(packet, "build"):
+        packet = bytes(packet)
     engines = engines_named(engine) if engine else settings.engines
+    if settings.watch is not None:
+        settings.watch(Called(program, packet, engines[0], context, fuel, settings.seed, maps, fresh, world))
     if len(engines) == 1:
         return _result(program, _run(program, packet, world, engines[0], context, fuel), engines[0])
     return _on_all(program, packet, world, engines, context, fuel)
@@ -108,7 +134,11 @@ def verdict_on(program: Program, kernel: str, kernel_btf: Any = None) -> Verdict
     known: dict[tuple[str, int], Verdict] = program.__dict__.setdefault("_verdicts", {})
     key = kernel, id(kernel_btf)
     if key not in known:
-        known[key] = program.verify(kernel, kernel_btf)
+        with settings_now().once():
+            known[key] = program.verify(kernel, kernel_btf)
+            # What a run needs is imported with it.
+            engine_named("python")
+            model_for(program)
     return known[key]
 
 

@@ -47,6 +47,9 @@ class MapDef:
     frozen: bool = False
     slots: Mapping[int, str] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> MapDef:
+        return self  # a value: copies of worlds share it
+
 
 @dataclass(frozen=True, slots=True)
 class FuncInfo:
@@ -95,6 +98,9 @@ class Program:
     btf_ids: Mapping[int, str] = field(default_factory=dict)
     siblings: Mapping[str, Program] = field(default_factory=dict, init=False, repr=False, compare=False)
     origin: str = field(default="", init=False, repr=False, compare=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        return self  # a value: copies of worlds share it, and what engines know of it
 
     @cached_property
     def code(self) -> Sequence[Insn | None]:

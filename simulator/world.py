@@ -234,4 +234,9 @@ def _shape(made: MapDef) -> tuple[str, int, int, int]:
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(value, Random):
+        # deepcopy would copy the 625 numbers of its state one by one.
+        twin = Random()
+        twin.setstate(value.getstate())
+        return twin
     return deepcopy(value, memo)

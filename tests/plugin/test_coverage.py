@@ -153,8 +153,9 @@ def test_it():
 
 def test_properties_are_counted_too(pytester: pytest.Pytester) -> None:
     body = """
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 65535))
 def test_it(port):
     assert fw(ETH / IP() / TCP(dport=port)) == Pass

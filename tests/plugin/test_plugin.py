@@ -129,8 +129,9 @@ def test_a_wrong_name(bpf):
 def test_under_given(pytester: pytest.Pytester) -> None:
     """The fixture's scope is the session: Hypothesis has nothing to say against it."""
     body = """
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 65535))
 def test_port(bpf, port):
     w = bpf(obj)
