@@ -61,7 +61,11 @@ def structs(shared: Path) -> dict[str, Any]:
     rows = {}
     for name, struct in fact(shared, "contexts")["structs"].items():
         rows[name] = [struct["size"], [_field(field) for field in struct["fields"]]]
-    return rows
+    return rows | _UNSIZED
+
+
+# The user API ends this one in an array without a length; the kernel lets MAX_BPF_FUNC_ARGS words of it be read.
+_UNSIZED = {"bpf_raw_tracepoint_args": [96, [["args", 0, 96, "__u64[12]"]]]}
 
 
 def _field(field: dict[str, Any]) -> list[Any]:
