@@ -6,23 +6,12 @@ from functools import cache
 from importlib import import_module
 
 MODULES = (
-    "arithmetic", "binding", "context", "control", "headers", "helpers", "maps", "memory", "objects", "structs",
+    "arithmetic", "binding", "context", "control", "headers", "helpers", "lisp", "maps", "memory", "objects", "structs",
 )  # fmt: skip
 
 
 @cache
 def load() -> None:
     """Register all forms, once."""
-    for name in (
-        "arithmetic",
-        "binding",
-        "context",
-        "control",
-        "headers",
-        "helpers",
-        "maps",
-        "memory",
-        "objects",
-        "structs",
-    ):
+    for name in MODULES:
         import_module(f"bpflisp.front.check_{name}")

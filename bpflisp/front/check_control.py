@@ -6,11 +6,14 @@ from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_arithmetic import head_of, is_known, is_zero
 from bpflisp.front.tree import Local, LoopMark, Tree
-from bpflisp.front.types import NEVER, U64, UNKNOWN, Never, join
+from bpflisp.front.types import NEVER, U64, UNKNOWN, Never, Number, Pointer, join
 from bpflisp.spec.isa import Op
-from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, fail, intern, text
+from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, elements, fail, intern, text
 
 _DEFAULTS = (T, intern("OTHERWISE"))
+
+MAX_UNROLLED = 256
+"""Elements of a `dolist`: the body is there once for each."""
 
 
 def _zero(checker: Checker) -> tree.Number:
@@ -82,7 +85,11 @@ def _case(checker: Checker, form: Cons) -> Tree:
     key = checker.value(args[0])
     local = Local("key", key.type)
     read = tree.Read(local=local, type=key.type, span=key.span)
-    clauses = [_case_clause(checker, cell, read) for cell in args[1:]]
+    seen: set[int] = set()
+    clauses = [_case_clause(checker, cell, read, seen) for cell in args[1:]]
+    default = next((cell for cell, (test, _) in zip(args[1:], clauses, strict=True) if test is None), None)
+    if default is not None and default.cdr is not NIL:
+        checker.warn("unreachable", "the clauses after this one are never reached", element_span(default))
     result: Tree = _zero(checker)
     for test, body in reversed(clauses):
         result = body if test is None else choose(checker, test, body, result)
@@ -90,7 +97,7 @@ def _case(checker: Checker, form: Cons) -> Tree:
     return tree.Progn(items=[bind, result], type=result.type, span=checker.span)
 
 
-def _case_clause(checker: Checker, cell: Cons, key: Tree) -> tuple[Tree | None, Tree]:
+def _case_clause(checker: Checker, cell: Cons, key: Tree, seen: set[int]) -> tuple[Tree | None, Tree]:
     clause = cell.car
     if not isinstance(clause, Cons):
         raise fail(
@@ -102,6 +109,10 @@ def _case_clause(checker: Checker, cell: Cons, key: Tree) -> tuple[Tree | None, 
     tests: list[Tree] = []
     for candidate in candidates:
         value = tree.Number(value=checker.constant(candidate, "a case") & ((1 << 64) - 1))
+        if value.value in seen:
+            problem = f"the case `{text(candidate.car, 40)}` stands in a clause before this one"
+            checker.warn("duplicate-case", problem, element_span(candidate))
+        seen.add(value.value)
         tests.append(tree.Compare(op=Op.EQ, left=key, right=value, span=checker.span))
     test = tests[0] if len(tests) == 1 else _logic(checker, False, tests)
     return test, checker.progn(clause.cdr)
@@ -141,7 +152,11 @@ def _and_or(checker: Checker, form: Cons) -> Tree:
 
 @core("not")
 def _not(checker: Checker, form: Cons) -> Tree:
-    value = checker.value(checker.args(form, 1, 1)[0])
+    return negation(checker, checker.value(checker.args(form, 1, 1)[0]))
+
+
+def negation(checker: Checker, value: Tree) -> Tree:
+    """1 of 0, else 0."""
     if isinstance(value, tree.Number) and is_known(value):
         return tree.Number(value=int(not value.value), span=checker.span)
     kind = UNKNOWN if value.type is UNKNOWN else U64
@@ -161,37 +176,105 @@ def _return(checker: Checker, form: Cons) -> Tree:
 
 @core("dotimes")
 def _dotimes(checker: Checker, form: Cons) -> Tree:
-    """The variable counts from 0; the count is known when compiling. Its value is 0."""
+    """`(dotimes (variable count [result]) body...)`: the variable counts from 0; the count is evaluated once.
+
+    Its value is the result's, 0 where there is none. The verifier has to see that a count that is not known when
+    compiling is not too large.
+    """
     args = checker.args(form, 1)
     head = list(cells(args[0].car)) if isinstance(args[0].car, Cons) else []
-    if len(head) != 2 or not isinstance(head[0].car, Symbol) or head[0].car is NIL:
+    if len(head) not in (2, 3):
         raise fail("bad-loop", f"`{text(args[0].car)}` is not (variable count)", element_span(args[0]))
-    count = checker.constant(head[1], "the count of `dotimes`")
-    if count < 0:
-        raise fail("bad-loop", f"`dotimes` cannot count to {count}", element_span(head[1]))
-    name = head[0].car
+    name = _loop_variable(checker, head[0], args[0])
+    limit = checker.value(head[1])
+    if isinstance(limit, tree.Number) and limit.value >> 63 and is_known(limit):
+        raise fail("bad-loop", f"`dotimes` cannot count to {limit.value - (1 << 64)}", element_span(head[1]))
+    if isinstance(limit.type, Pointer):
+        raise fail("bad-loop", f"`dotimes` counts to a number, not to {limit.type.name}", element_span(head[1]))
+    signed = isinstance(limit.type, Number) and limit.type.signed
+    setup: list[Tree] = []
+    if len(head) == 3 and not isinstance(limit, tree.Number):
+        local = Local("limit", limit.type)
+        setup.append(tree.Assign(local=local, value=limit, type=limit.type, span=limit.span))
+        limit = tree.Read(local=local, type=limit.type, span=limit.span)
+    counter = Local(name.name, U64)
+    with checker.scope() as scope:
+        scope[name] = counter
+        body, mark = _loop_body(checker, form)
+        count = tree.Count(local=counter, limit=limit, body=body, mark=mark, signed=signed, span=checker.span)
+        if len(head) < 3:
+            return count
+        last = tree.Assign(local=counter, value=limit, type=U64, span=checker.span)
+        result = checker.value(head[2])
+    return tree.Progn(items=[*setup, count, last, result], type=result.type, span=checker.span)
+
+
+def _loop_variable(checker: Checker, cell: Cons, head: Cons) -> Symbol:
+    """The name that a loop binds."""
+    name = cell.car
+    if not isinstance(name, Symbol) or name in (NIL, T) or name.is_keyword:
+        raise fail("bad-loop", f"`{text(head.car)}` does not start with a variable", element_span(head))
     if name in checker.unit.interpreter.constants:
-        raise fail("bad-name", f"`{text(name)}` is a constant, and cannot be bound", element_span(head[0]))
-    local = Local(name.name, U64)
+        raise fail("bad-name", f"`{text(name)}` is a constant, and cannot be bound", element_span(cell))
+    return name
+
+
+def _loop_body(checker: Checker, form: Cons) -> tuple[Tree, LoopMark]:
+    """What stands after a loop's head, in which `break` and `continue` mean this loop."""
     mark = LoopMark(len(checker.cleanups))
     checker.loops.append(mark)
+    body = checker.progn(form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
+    checker.loops.pop()
+    return body, mark
+
+
+@library("dolist")
+def _dolist(checker: Checker, form: Cons) -> Tree:
+    """`(dolist (variable list) body...)`: the list is known when compiling, and its elements are numbers."""
+    args = checker.args(form, 1)
+    head = list(cells(args[0].car)) if isinstance(args[0].car, Cons) else []
+    if len(head) != 2:
+        raise fail("bad-loop", f"`{text(args[0].car)}` is not (variable list)", element_span(args[0]))
+    name = _loop_variable(checker, head[0], args[0])
+    numbers = _numbers(checker, head[1])
+    local = Local(name.name, U64)
     with checker.scope() as scope:
         scope[name] = local
-        body = checker.progn(form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
-    checker.loops.pop()
-    limit = tree.Number(value=count, span=checker.span)
-    return tree.Count(local=local, limit=limit, body=body, mark=mark, span=checker.span)
+        body, mark = _loop_body(checker, form)
+    return tree.Each(local=local, values=numbers, body=body, mark=mark, span=checker.span)
 
 
-@library("while")
+def _numbers(checker: Checker, cell: Cons) -> list[int]:
+    """The numbers of a list that is quoted, or a constant's value."""
+    form: object = cell.car
+    interpreter = checker.unit.interpreter
+    if isinstance(form, Cons) and form.car is intern("QUOTE"):
+        form = form.cdr.car if isinstance(form.cdr, Cons) else NIL
+    elif isinstance(form, Symbol) and form in interpreter.constants:
+        form = interpreter.variables[form]
+    elif form is not NIL:
+        problem = f"the list of `dolist` must be known when compiling, and `{text(form, 60)}` is not"
+        raise fail("not-constant", problem, element_span(cell), help="a quoted list, or a constant that is a list")
+    items = elements(form)
+    if len(items) > MAX_UNROLLED:
+        raise fail("too-big", f"`dolist` goes through at most {MAX_UNROLLED} elements, not {len(items)}")
+    return [_element(checker, item, cell) for item in items]
+
+
+def _element(checker: Checker, item: object, cell: Cons) -> int:
+    node = checker.form(item)
+    if not isinstance(node, tree.Number):
+        raise fail("not-constant", f"`{text(item, 60)}` in the list of `dolist` is no number", element_span(cell))
+    return node.value
+
+
+@library("while", "until")
 def _while(checker: Checker, form: Cons) -> Tree:
-    """As long as the test is not 0. The verifier has to see that it ends. Its value is 0."""
-    mark = LoopMark(len(checker.cleanups))
+    """As long as the test is not 0 (`until`: as long as it is). The verifier has to see that it ends; it gives 0."""
     test = checker.value(checker.args(form, 1)[0])
-    checker.loops.append(mark)
-    assert isinstance(form.cdr, Cons)
-    body = checker.progn(form.cdr.cdr)
-    checker.loops.pop()
+    if head_of(form) == "UNTIL":
+        test = negation(checker, test)
+    body, mark = _loop_body(checker, form)
     endless = isinstance(test, tree.Number) and is_known(test) and test.value != 0 and not mark.broken
     return tree.While(test=test, body=body, mark=mark, type=NEVER if endless else U64, span=checker.span)
 

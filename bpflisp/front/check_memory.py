@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library, require_writable
 from bpflisp.front.check_arithmetic import head_of
+from bpflisp.front.check_helpers import require_helper
 from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import U64, Number, Pointer, Region, c_name, to_btf
-from bpflisp.spec import btf_build
+from bpflisp.spec import btf_build, helpers
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import STACK_SIZE, Kind, Op
 from bpflisp.syntax.forms import Cons, Symbol, build, element_span, fail, text
@@ -113,7 +114,8 @@ def _asm(checker: Checker, form: Cons) -> Tree:
     """`(asm opcode dst src off imm)`: one raw instruction, all numbers known; its value is what `dst` then holds.
 
     What a register holds before it is whatever the compiler left there; the compiler keeps its own values out of the
-    way of what the instruction writes. Jumps, calls, exits and 64-bit loads are refused.
+    way of what the instruction writes. Jumps, exits, stores and 64-bit loads are refused, and calls but of helpers
+    that take nothing, as `(asm #x85 0 0 0 5)`.
     """
     cells_ = checker.args(form, 5, 5)
     opcode, dst, src, off, imm = (checker.constant(cell, "an operand of `asm`") for cell in cells_)
@@ -122,10 +124,25 @@ def _asm(checker: Checker, form: Cons) -> Tree:
         problem = f"`{text(form, 60)}` has an operand that no instruction has"
         raise fail("bad-instruction", problem, help="(asm opcode dst src off imm)")
     insn = Insn(opcode, dst, src, off, imm - (1 << 32) if imm >> 31 == 1 else imm)
+    if insn.row.kind is Kind.CALL and not src:
+        return _asm_call(checker, imm, cells_[4])
     if insn.row.kind not in (Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD, Kind.LOAD_SIGNED):
         problem = f"`asm` writes arithmetic and loads, and {opcode:#04x} is `{insn.row.kind}`"
         raise fail("bad-instruction", problem, element_span(cells_[0]))
     return tree.Asm(insn=insn, result=dst, span=checker.span)
+
+
+def _asm_call(checker: Checker, number: int, cell: Cons) -> Tree:
+    """A call by number, of a helper that takes nothing."""
+    helper = helpers.by_id(number)
+    if helper is None:
+        raise fail("bad-instruction", f"no helper has the number {number}", element_span(cell))
+    if helper.c_args:
+        name = helper.short_name.replace("_", "-")
+        because = "its arguments would be what registers happen to hold"
+        raise fail("bad-instruction", f"`asm` cannot call `{name}`", because=because, help=f"({name} ...) calls it")
+    require_helper(checker, helper.short_name)
+    return tree.CallHelper(number=number, args=[], type=U64, span=checker.span)
 
 
 @core("ld-btf-id")
@@ -192,17 +209,21 @@ def _atomic_of(
 
 @core("stack-addr")
 def _stack_addr(checker: Checker, form: Cons) -> Tree:
-    """`(stack-addr var)`: the address of a copy of the variable's value; later assignments are not seen in it."""
+    """`(stack-addr var)`: the address of the variable's value on the stack.
+
+    What is written there is what the variable is read as. An assignment to the variable is not seen there: it is seen
+    by the next `(stack-addr var)`.
+    """
     cell = checker.args(form, 1, 1)[0]
     local = checker.find(cell.car) if isinstance(cell.car, Symbol) else None
     if local is None:
         raise fail("unknown-variable", f"`{text(cell.car, 60)}` is no variable that is bound here", element_span(cell))
+    local.reads += 1
+    local.examined = local.addressed = True
+    if isinstance(local.type, Number):
+        local.type = local.declared or U64
     size = local.declared.size if local.declared else 8
-    reserved = tree.Reserve(size=8, zeroed=False, type=Pointer(Region.STACK, size=size), span=checker.span)
-    setup: list[Tree] = []
-    address = once(checker, reserved, setup)
-    store = tree.Store(address=address, off=0, size=8, value=checker.value(cell), span=checker.span)
-    return sequence(checker, [*setup, store, address])
+    return tree.AddressOf(local=local, type=Pointer(Region.STACK, size=size), span=checker.span)
 
 
 # Blocks of bytes

@@ -11,9 +11,22 @@ from contextlib import suppress
 from bpflisp.diagnostics import Span
 from bpflisp.front import tree
 from bpflisp.front.tree import Local, LoopMark, Tree
-from bpflisp.front.types import Pointer, Region
+from bpflisp.front.types import U64, Pointer, Region
 from bpflisp.ir.builder import Builder
-from bpflisp.ir.ssa import Block, CoreAccess, DataRef, FuncRef, Function, MapRef, Position, Slot, TypeRef, Value, const
+from bpflisp.ir.ssa import (
+    Block,
+    Const,
+    CoreAccess,
+    DataRef,
+    FuncRef,
+    Function,
+    MapRef,
+    Position,
+    Slot,
+    TypeRef,
+    Value,
+    const,
+)
 from bpflisp.spec.isa import Op
 
 
@@ -40,9 +53,10 @@ class Lowering:
         self.loops: dict[LoopMark, tuple[Block, Block]] = {}
         self.free: dict[int, list[Slot]] = {}
         self.spilled: list[Slot] = []
+        self.homes: dict[Local, tuple[Slot, _Key]] = {}
         self.context: Value = self.b.params[0] if program else const(0)
         for param, value in zip(params, self.b.params, strict=False):
-            self.b.write_variable(param, value)
+            self._assign(param, value)
             if isinstance(param.type, Pointer) and param.type.region is Region.CONTEXT:
                 self.context = value
 
@@ -170,11 +184,11 @@ class Lowering:
         self._jump(head)
         self.b.start(head)
         self._at(node.span)
-        self._branch(Op.LT, self.b.read_variable(counter), limit, body, done)
+        self._branch(Op.SLT if node.signed else Op.LT, self.b.read_variable(counter), limit, body, done)
         self.loops[node.mark] = (step, done)
         try:
             self._continue_in(body)
-            self.b.write_variable(node.local, self.b.read_variable(counter))
+            self._assign(node.local, self.b.read_variable(counter))
             self.effect(node.body)
             self._jump(step)
         except _Left:
@@ -186,6 +200,25 @@ class Lowering:
         except _Left:
             pass
         self.b.seal(head)
+        self._continue_in(done)
+        return const(0)
+
+    def _each(self, node: tree.Each) -> Value:
+        done = self.b.block("done")
+        try:
+            for number in node.values:
+                following = self.b.block("next")
+                self.loops[node.mark] = (following, done)
+                self._assign(node.local, const(number))
+                try:
+                    self.effect(node.body)
+                    self._jump(following)
+                except _Left:
+                    pass
+                self._continue_in(following)
+            self._jump(done)
+        except _Left:
+            pass
         self._continue_in(done)
         return const(0)
 
@@ -206,6 +239,49 @@ class Lowering:
         self.b.seal(head)
         self._continue_in(done)
         return const(0)
+
+    # Variables
+
+    def _assign(self, local: Local, value: Value) -> None:
+        self.b.write_variable(local, value)
+        if local.addressed:
+            self.b.write_variable(self._home(local)[1], const(0))
+
+    def _home(self, local: Local) -> tuple[Slot, _Key]:
+        """Where a variable lies whose address is taken, and what says whether it does so at some point: 1 or 0."""
+        if local not in self.homes:
+            self.homes[local] = self.b.slot(8), _Key("in memory")
+        return self.homes[local]
+
+    def _address_of(self, local: Local) -> Value:
+        """Put the variable's value where its address is."""
+        value = self._read(local)
+        slot, in_memory = self._home(local)
+        self.b.store(slot, 0, 8, value)
+        self.b.write_variable(in_memory, const(1))
+        return slot
+
+    def _read(self, local: Local) -> Value:
+        """What the variable is: a value, or, since its address was taken, what lies there.
+
+        Which of the two is nearly always known here. Where it is not (paths meet, a loop goes round), it is tested.
+        """
+        if not local.addressed:
+            return self.b.read_variable(local)
+        slot, in_memory = self._home(local)
+        flag = self.b.read_variable(in_memory)
+        kind = local.declared or U64
+        if isinstance(flag, Const):
+            return self.b.load(slot, 0, kind.size, kind.signed) if flag.number else self.b.read_variable(local)
+        then, other, join, result = self.b.block(), self.b.block(), self.b.block("join"), _Key("variable")
+        self._branch(Op.NE, flag, const(0), then, other)
+        for block in (then, other):
+            self._continue_in(block)
+            value = self.b.load(slot, 0, kind.size, kind.signed) if block is then else self.b.read_variable(local)
+            self.b.write_variable(result, value)
+            self._jump(join)
+        self._continue_in(join)
+        return self.b.read_variable(result)
 
     # Expressions
 
@@ -238,10 +314,10 @@ class Lowering:
             case tree.Number(value=number):
                 return const(number)
             case tree.Read(local=local):
-                return self.b.read_variable(local)
+                return self._read(local)
             case tree.Assign(local=local, value=init):
                 value = self.value(init)
-                self.b.write_variable(local, value)
+                self._assign(local, value)
                 return value
             case tree.Progn(items=items):
                 for item in items[:-1]:
@@ -253,6 +329,8 @@ class Lowering:
                 return self._logic(node)
             case tree.Count():
                 return self._count(node)
+            case tree.Each():
+                return self._each(node)
             case tree.While():
                 return self._while(node)
             case tree.Return() | tree.Leave():
@@ -334,6 +412,9 @@ class Lowering:
                 return TypeRef(number)
             case tree.FunctionAddress(symbol=symbol):
                 return FuncRef(symbol)
+            case tree.AddressOf(local=local):
+                self._at(node.span)
+                return self._address_of(local)
             case tree.Reserve(size=size, zeroed=zeroed):
                 self._at(node.span)
                 return self.b.slot(size, zeroed=zeroed)

@@ -20,7 +20,8 @@ from bpflisp.spec.isa import Op
 class Local:
     """A variable. `declared` is the type that stores truncate to, if one was given; `type` what is known by now.
 
-    `examined`: its value went somewhere but into an address; it may have been tested for null.
+    `examined`: its value went somewhere but into an address; it may have been tested for null. `addressed`: the
+    address of its bytes on the stack is taken somewhere.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Local:
     reads: int = 0
     examined: bool = False
     assigned: bool = False
+    addressed: bool = False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -60,6 +62,17 @@ class Assign(Tree):
 
     local: Local
     value: Tree
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class AddressOf(Tree):
+    """The address of a variable's bytes on the stack.
+
+    They are the variable from here on, until it is assigned: then it has a value of its own again, and they stay as
+    they are.
+    """
+
+    local: Local
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -103,10 +116,21 @@ class LoopMark:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Count(Tree):
-    """Run the body with the variable 0, 1, ... below `limit`, which is evaluated once."""
+    """Run the body with the variable 0, 1, ... below `limit`, which is evaluated once; `signed`: it may be below 0."""
 
     local: Local
     limit: Tree
+    body: Tree
+    mark: LoopMark
+    signed: bool = False
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Each(Tree):
+    """Run the body with the variable each of some numbers: the body is there once for each."""
+
+    local: Local
+    values: Sequence[int]
     body: Tree
     mark: LoopMark
 

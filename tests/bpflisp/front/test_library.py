@@ -140,6 +140,7 @@ def test_tracing_forms_compile() -> None:
 def test_asm() -> None:
     """`(asm opcode dst src off imm)`: here `r3 = 42`, then `r2 = r10` and a load."""
     assert value("(+ (asm #xb7 3 0 0 42) (ctx ingress-ifindex))") == 43
+    assert value("(> (asm #x85 0 0 0 5) 0)") == 1  # the book's example: ktime_get_ns
     with pytest.raises(CompileError, match="bad-instruction"):
         compile_text("(defprog p () (asm #x95 0 0 0 0))")
 
