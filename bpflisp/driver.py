@@ -29,7 +29,7 @@ from bpflisp.front.unit import MapDecl, ProgramDecl, Unit
 from bpflisp.ir.ssa import Function, Position
 from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf
-from bpflisp.spec import contexts
+from bpflisp.spec import contexts, maps
 
 TEXT = ".text"
 """Where subprograms lie."""
@@ -198,10 +198,13 @@ def _function(code: Code, unit: Unit, section: str, signature: btf.Signature, is
 
 
 def _map(decl: MapDecl) -> link.LinkMap:
+    key = to_btf(decl.key_type) if decl.key_type else None
+    if key is None and decl.type in maps.LOCAL_STORAGE:
+        key = btf.INT  # The kernel creates these only where types are given, and a descriptor is an int.
     return link.LinkMap(
         name=decl.symbol,
         type=decl.type,
-        key=to_btf(decl.key_type) if decl.key_type else None,
+        key=key,
         value=to_btf(decl.value_type) if decl.value_type else None,
         key_size=decl.key_size,
         value_size=decl.value_size,

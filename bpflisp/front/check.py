@@ -15,9 +15,10 @@ from bpflisp.diagnostics import Diagnostic, Span, warning
 from bpflisp.front import tree
 from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
-from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region
+from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region, c_name
 from bpflisp.front.unit import ProgramDecl, Unit
-from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, text
+from bpflisp.spec import kfuncs
+from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
 
 MAX_EXPANSIONS = 200
 """How deeply expansions may nest: a macro that expands into itself goes beyond any number."""
@@ -161,6 +162,8 @@ class Checker:
             from bpflisp.front import check_objects
 
             return check_objects.read(self, self.unit.globals[name.name])
+        if name.name == "CTX":  # as in (get-stackid ctx stacks 0)
+            return self.form(Cons(intern("CTX-PTR"), NIL))
         raise self._unbound(name)
 
     def _unbound(self, name: Symbol) -> FormError:
@@ -246,8 +249,9 @@ class Checker:
         name = head.name
         if self.unit.is_broken(name):
             return TOLD
-        if name in NOT_BUILT:
-            return fail("not-built", f"`{text(head)}` is not built yet")
+        if kfuncs.by_name(c_name(name)) is not None:
+            because = "it is a kernel function (kfunc), and those are not built yet"
+            return fail("not-built", f"`{text(head)}` cannot be called", because=because)
         if name in self.unit.maps:
             return fail(
                 "unknown-form", f"`{text(head)}` is a map, and no form", help=f"(getmap {text(head)} key) reads it"
@@ -362,7 +366,7 @@ class Checker:
         """The scalar type that a cell names."""
         from bpflisp.front.types import C_SPELLINGS
 
-        name = cell.car.name if isinstance(cell.car, Symbol) else ""
+        name = cell.car.name if isinstance(cell.car, Symbol) else lisp_type(cell.car)
         if name in SCALARS:
             return SCALARS[name]
         spelt = C_SPELLINGS.get(name.replace("-", "_"))
@@ -381,6 +385,13 @@ class Checker:
                 raise _maybe_null(cell, what)
         require_memory(node, cell, what)
         return node
+
+
+def lisp_type(form: object) -> str:
+    """`(unsigned-byte 8)` and `(signed-byte 32)` by the name that they have here; "" of anything else."""
+    parts = text(form, 40).strip("()").split() if isinstance(form, Cons) else []
+    letter = {"unsigned-byte": "U", "signed-byte": "I"}.get(parts[0] if len(parts) == 2 else "")
+    return f"{letter}{parts[1]}" if letter else ""
 
 
 TOLD = fail("told", "this has been told")
@@ -407,6 +418,9 @@ def require_memory(node: Tree, cell: Cons, what: str) -> None:
 def require_writable(node: Tree, cell: Cons) -> None:
     """Refuse to write where the kernel lets nobody write."""
     kind = node.type
+    if isinstance(node, tree.Context):
+        help = "(setf (ctx FIELD) value) writes a field that may be written"
+        raise fail("read-only-memory", "the context is not written through its address", element_span(cell), help=help)
     if isinstance(kind, Pointer) and kind.region in (Region.KERNEL, Region.DATA):
         problem = f"`{text(cell.car, 60)}` is {kind.name}, which cannot be written"
         raise fail("read-only-memory", problem, element_span(cell))
@@ -438,10 +452,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
     near = get_close_matches(name, known, 3, 0.75)
     return "did you mean " + " or ".join(f"`{each.lower()}`" for each in near) + "?" if near else ""
-
-
-NOT_BUILT = frozenset({"WITH-BPF-SESSION", "BPF:MAP", "BPF:PROG"})
-"""Forms of the book that are known, and not built yet."""
 
 
 def check_program(unit: Unit, program: ProgramDecl) -> Tree:

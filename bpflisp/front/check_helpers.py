@@ -151,15 +151,41 @@ def string_address(checker: Checker, content: str) -> Tree:
 
 
 def _trace_printk(checker: Checker, helper: Helper, cells: list[Cons]) -> Tree:
-    """`(trace-printk "format" value...)`: the length of the format is added. At most three values."""
+    """`(trace-printk "format" value...)`: the length of the format is added. Up to three values are handed over in
+    registers; more, up to twelve, in memory, by the helper `trace_vprintk`."""
     content = cells[0].car
     assert isinstance(content, str)
-    if len(cells) > 4:
-        raise fail("argument-count", f"`trace-printk` prints at most 3 values, not {len(cells) - 1}")
+    if len(cells) > MAX_PRINTED + 1:
+        raise fail("argument-count", f"`trace-printk` prints at most {MAX_PRINTED} values, not {len(cells) - 1}")
     address = string_address(checker, content)
     size = tree.Number(value=len(content.encode()) + 1, span=checker.span)
-    values = [checker.value(cell) for cell in cells[1:]]
+    values = [_printed(checker, cell) for cell in cells[1:]]
+    if len(values) > 3:
+        return _trace_vprintk(checker, address, size, values)
     return tree.CallHelper(number=helper.id, args=[address, size, *values], type=I64, span=checker.span)
+
+
+def _printed(checker: Checker, cell: Cons) -> Tree:
+    """A value to be printed; a string, for `%s`, by its address."""
+    return string_address(checker, cell.car) if isinstance(cell.car, str) else checker.value(cell)
+
+
+MAX_PRINTED = 12
+"""MAX_BPRINTF_VARARGS of the kernel."""
+
+
+def _trace_vprintk(checker: Checker, format: Tree, size: Tree, values: list[Tree]) -> Tree:
+    require_helper(checker, "trace_vprintk")
+    room = len(values) * 8
+    local = tree.Local("values", Pointer(Region.STACK, size=room))
+    reserved = tree.Reserve(size=room, zeroed=False, type=local.type, span=checker.span)
+    items: list[Tree] = [tree.Assign(local=local, value=reserved, type=local.type, span=checker.span)]
+    address = tree.Read(local=local, type=local.type, span=checker.span)
+    for index, value in enumerate(values):
+        items.append(tree.Store(address=address, off=index * 8, size=8, value=value, span=checker.span))
+    args = [format, size, address, tree.Number(value=room, span=checker.span)]
+    call = tree.CallHelper(number=helper_number("trace_vprintk"), args=args, type=I64, span=checker.span)
+    return tree.Progn(items=[*items, call], type=I64, span=checker.span)
 
 
 _POINTERS = {

@@ -7,7 +7,7 @@ to the map's size, and given by its address there.
 from __future__ import annotations
 
 from bpflisp.front import tree
-from bpflisp.front.check import TOLD, Checker, core, library
+from bpflisp.front.check import TOLD, Checker, core, library, require_memory
 from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_helpers import call_helper, helper_number, require_helper
 from bpflisp.front.check_places import COUNTERS, Place, once, place, sequence
@@ -56,7 +56,7 @@ def _by_address(checker: Checker, node: Tree, cell: Cons, size: int, what: str, 
     if isinstance(node, tree.Number):
         value = node.value - (1 << 64) if node.value >> 63 else node.value
         if size < 8 and not -(1 << (size * 8 - 1)) <= value < 1 << (size * 8):
-            problem = f"`{shown}` does not fit into the {size} bytes of the {what} of `{name}`"
+            problem = f"`{value}` does not fit into the {size} byte{'s' * (size > 1)} of the {what} of `{name}`"
             checker.warn("truncated", problem, element_span(cell))
     return tree.Spill(value=node, size=size, type=Pointer(Region.STACK, size=size), span=node.span)
 
@@ -95,6 +95,18 @@ def _argument_key(checker: Checker, form: Cons, decl: MapDecl, cell: Cons) -> Tr
     return _key(checker, decl, cell)
 
 
+def _argument_value(checker: Checker, form: Cons, decl: MapDecl, cell: Cons) -> Tree:
+    """The value of a form. Where its name ends in `-ptr` it is a pointer, unless it is known to be no address."""
+    if not head_of(form).endswith("-PTR"):
+        return _by_address(checker, checker.value(cell), cell, decl.value_size, "value", decl)
+    value = checker.value(cell)
+    number = isinstance(value.type, Number) and (isinstance(value, tree.Number) or value.type.bits < 64)
+    if number:
+        return _by_address(checker, value, cell, decl.value_size, "value", decl)
+    require_memory(value, cell, "read")
+    return value
+
+
 def _pointer_argument(checker: Checker, cell: Cons) -> Tree:
     return checker.address(cell, "read")
 
@@ -105,10 +117,7 @@ def _map_update(checker: Checker, form: Cons) -> Tree:
     args = checker.args(form, 3, 4)
     decl = the_map(checker, args[0], "map_update_elem")
     key = _argument_key(checker, form, decl, args[1])
-    if head_of(form).endswith("-PTR"):
-        value = _pointer_argument(checker, args[2])
-    else:
-        value = _by_address(checker, checker.value(args[2]), args[2], decl.value_size, "value", decl)
+    value = _argument_value(checker, form, decl, args[2])
     flags = checker.value(args[3]) if len(args) > 3 else tree.Number(value=ANY, span=checker.span)
     return _update(checker, decl, key, value, flags)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpflisp.diagnostics import Span, warning
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, library
+from bpflisp.front.check import TOLD, Checker, library
 from bpflisp.front.check_arithmetic import binary, extend
 from bpflisp.front.check_places import Place, loaded, memory, place
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
@@ -90,6 +90,8 @@ def call(checker: Checker, form: Cons) -> Tree:
     """A call of a subprogram: as many arguments as it has parameters."""
     assert isinstance(form.car, Symbol)
     decl = checker.unit.subprograms[form.car.name]
+    if decl.name in checker.unit.broken:
+        raise TOLD
     args = checker.args(form, len(decl.params), len(decl.params))
     values = [_given(checker, cell, kind) for cell, (_, kind, _) in zip(args, decl.params, strict=True)]
     ensure_checked(checker.unit, decl, checker.program, checker.span)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bpflisp.diagnostics import Span
 from bpflisp.front.types import (
     C_SPELLINGS,
@@ -16,6 +18,7 @@ from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     NIL,
     Cons,
+    FormError,
     Symbol,
     element_span,
     fail,
@@ -69,12 +72,21 @@ def refuse_duplicate(unit: Unit, name: Symbol, span: Span | None, what: str) -> 
             raise fail("duplicate", f"a {kind} named `{text(name)}` exists already, and so cannot this {what}", span)
 
 
+def _evaluated(unit: Unit, form: Cons, cell: Cons, scope: Scope) -> object:
+    """What an option's value is; an error without a place of its own is shown there."""
+    try:
+        return unit.interpreter.value(cell.car, scope)
+    except FormError as problem:
+        place = problem.diagnostic.span or element_span(cell) or form.span
+        raise FormError(replace(problem.diagnostic, span=place)) from None
+
+
 def number_option(unit: Unit, form: Cons, options: dict[str, Cons], option: str, scope: Scope) -> int:
     """The value of an option that is evaluated; 0 where it is not given."""
     if option not in options:
         return 0
     cell = options[option]
-    value = unit.interpreter.value(cell.car, scope)
+    value = _evaluated(unit, form, cell, scope)
     if value is NIL:
         return 0
     if not isinstance(value, int) or not 0 <= value < 1 << 32:
@@ -104,7 +116,7 @@ def text_option(unit: Unit, form: Cons, options: dict[str, Cons], option: str, s
     if option not in options:
         return None
     cell = options[option]
-    value = unit.interpreter.value(cell.car, scope)
+    value = _evaluated(unit, form, cell, scope)
     if value is NIL:
         return None
     if not isinstance(value, str) or not value or "\0" in value:

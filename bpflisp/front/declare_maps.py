@@ -26,8 +26,9 @@ from bpflisp.syntax.forms import (
 )
 
 _MAP_OPTIONS = (":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS")
-_SIZELESS = ("ringbuf", "user_ringbuf", "arena")
-_ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage", "struct_ops")
+_SIZELESS = ("ringbuf", "user_ringbuf")
+_ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage")
+_NOT_BUILT = ("array_of_maps", "hash_of_maps", "struct_ops", "arena")
 _KEYLESS = ("queue", "stack", "bloom_filter")
 
 
@@ -59,7 +60,14 @@ def _map_type(form: Cons, options: dict[str, Cons]) -> str:
     kind = cell.car
     name = kind.name[1:].lower().replace("-", "_") if isinstance(kind, Symbol) and kind.is_keyword else ""
     known = maps.by_name(name)
+    if name in _NOT_BUILT:
+        problem = f"a map of type `{text(kind)}` is not built yet"
+        raise fail("not-built", problem, element_span(cell) or form.span)
     if known is None:
+        bare = maps.by_name(kind.name.lower().replace("-", "_")) if isinstance(kind, Symbol) else None
+        if bare is not None:
+            problem = f"a type of map is written with a colon: `:{text(kind)}`"
+            raise fail("unknown-map-type", problem, element_span(cell) or form.span)
         raise fail(
             "unknown-map-type",
             f"`{text(kind)}` is no type of map",

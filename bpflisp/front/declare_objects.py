@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bpflisp.diagnostics import Span
 from bpflisp.front.declare import (
     defined_name,
@@ -25,6 +27,7 @@ from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     NIL,
     Cons,
+    FormError,
     Symbol,
     cells,
     element_span,
@@ -77,7 +80,7 @@ def define_subprogram(unit: Unit, form: Cons, _: Scope) -> object:
     if not isinstance(rest, Cons) or not (isinstance(rest.car, Cons) or rest.car is NIL):
         help = "(defsubprog name (parameter...) body...)"
         raise fail("bad-definition", f"the subprogram `{text(name)}` has no list of parameters", span, help=help)
-    params = [_parameter(unit, cell) for cell in cells(rest.car)]
+    params = list(cells(rest.car))
     if len(params) > MAX_PARAMETERS:
         raise fail("argument-count", f"a subprogram takes at most {MAX_PARAMETERS} arguments, not {len(params)}", span)
     body = rest.cdr
@@ -86,6 +89,16 @@ def define_subprogram(unit: Unit, form: Cons, _: Scope) -> object:
         body = body.cdr
     unit.subprograms[name.name] = SubprogramDecl(name.name, params, body, is_global, span)
     return name
+
+
+def settle_parameters(unit: Unit) -> None:
+    """Give parameters their types, once all structs are known: a subprogram may stand before them."""
+    for decl in unit.subprograms.values():
+        try:
+            decl.params = [_parameter(unit, cell) for cell in decl.written]
+        except FormError as problem:
+            unit.found.add(replace(problem.diagnostic, span=problem.diagnostic.span or decl.span))
+            unit.broken.add(decl.name)
 
 
 def _parameter(unit: Unit, cell: Cons) -> tuple[object, Type, Span | None]:

@@ -10,14 +10,18 @@ from bpflisp.front.declare import (
     spelling,
     type_option,
 )
+from bpflisp.front.records import define_records
 from bpflisp.front.types import (
     SCALARS,
+    U64,
     ArrayOf,
     Number,
     Struct,
+    c_name,
     lay_out,
 )
 from bpflisp.front.unit import Accessor, HeaderAccessor, Unit
+from bpflisp.spec import contexts
 from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     NIL,
@@ -31,7 +35,7 @@ from bpflisp.syntax.forms import (
     text,
 )
 
-STRUCT_HELP = "a member is (name type) or (name (array type count)), a type u8 to u64, i8 to i64, or a struct"
+STRUCT_HELP = "a member is (name type) or (name (array type count)), a type u8 to u64, i8 to i64, ptr, or a struct"
 
 
 def define_struct(unit: Unit, form: Cons, scope: Scope) -> object:
@@ -40,6 +44,8 @@ def define_struct(unit: Unit, form: Cons, scope: Scope) -> object:
     if name.name in SCALARS:
         raise fail("bad-name", f"`{text(name)}` is a scalar type, and cannot be a struct", span)
     members: list[tuple[str, Number | ArrayOf | Struct]] = []
+    if isinstance(rest, Cons) and isinstance(rest.car, str):
+        rest = rest.cdr  # what it is for, in words
     for cell in cells(rest):
         member, kind = _member(unit, cell, scope)
         if member in [known for known, _ in members]:
@@ -52,6 +58,7 @@ def define_struct(unit: Unit, form: Cons, scope: Scope) -> object:
 def add_struct(unit: Unit, struct: Struct) -> None:
     """Make a struct's name, maker and accessors known."""
     unit.structs[struct.name] = struct
+    define_records(unit, struct)
     unit.makers[f"MAKE-{struct.name}"] = struct
     for member in struct.fields:
         unit.accessors[f"{struct.name}-{member}"] = Accessor(struct, member, "get")
@@ -113,6 +120,8 @@ def define_header(unit: Unit, form: Cons, scope: Scope) -> object:
 
 def _member(unit: Unit, cell: Cons, scope: Scope) -> tuple[str, Number | ArrayOf | Struct]:
     parts = elements(cell.car) if isinstance(cell.car, Cons) else []
+    if len(parts) == 3 and isinstance(parts[2], int):
+        raise fail("not-built", f"`{text(cell.car)}` is a bit-field, and those are not built yet", element_span(cell))
     if len(parts) != 2 or not isinstance(parts[0], Symbol) or parts[0] is NIL:
         raise fail("bad-member", f"`{text(cell.car)}` is no member of a struct", element_span(cell), help=STRUCT_HELP)
     assert isinstance(cell.car, Cons)
@@ -130,11 +139,35 @@ def member_type(unit: Unit, cell: Cons, scope: Scope) -> Number | ArrayOf | Stru
         if element is None or not isinstance(count, int) or not 0 < count < 1 << 20:
             raise fail("unknown-type", f"`{text(form)}` is no array type", element_span(cell), help=STRUCT_HELP)
         return ArrayOf(element, count)
-    kind = scalar_or_struct(unit, form)
+    kind = scalar_or_struct(unit, form) or _kernel_type(form, cell)
     if kind is None:
         help = spelling(form) or STRUCT_HELP
         raise fail("unknown-type", f"`{text(form)}` is no type of a struct's member", element_span(cell), help=help)
     return kind
+
+
+_POINTER = intern("PTR")
+_MANAGED = ("BPF-SPIN-LOCK", "BPF-TIMER")
+_OTHER_MANAGED = tuple(f"BPF-{name}" for name in (
+    "DYNPTR", "WQ", "LIST-HEAD", "LIST-NODE", "RB-ROOT", "RB-NODE", "REFCOUNT", "RES-SPIN-LOCK", "TASK-WORK",
+))  # fmt: skip
+
+
+def _kernel_type(form: object, cell: Cons) -> Number | Struct | None:
+    """A pointer, which is a word here; or one of the structs that the kernel manages inside a map's value."""
+    if form is _POINTER or (isinstance(form, Cons) and form.car is _POINTER):
+        return U64
+    name = form.name if isinstance(form, Symbol) else ""
+    if name in _OTHER_MANAGED:
+        raise fail("not-built", f"`{text(form)}` in a struct is not built yet", element_span(cell))
+    if name not in _MANAGED:
+        head = form.car.name if isinstance(form, Cons) and isinstance(form.car, Symbol) else ""
+        if head in ("BITS", "BIT", "BITFIELD"):
+            raise fail("not-built", f"`{text(form)}` is a bit-field, and those are not built yet", element_span(cell))
+        return None
+    layout = contexts.struct(c_name(name))
+    words = ArrayOf(U64, layout.size // 8) if layout.size >= 8 else Number(layout.size * 8)
+    return lay_out(name, [(layout.fields[0].name.upper(), words)])
 
 
 def size_of(unit: Unit, form: Cons, _: Scope) -> object:

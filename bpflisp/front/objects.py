@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bpflisp.diagnostics import Span
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import U64, ArrayOf, Number, Pointer, Region, Struct, Type, c_name
+from bpflisp.syntax.forms import Cons
 
 MAX_PARAMETERS = 5
 """Registers r1 to r5 carry the arguments of a call."""
@@ -45,15 +46,17 @@ class GlobalDecl:
 class SubprogramDecl:
     """A function that programs call, or that helpers call back.
 
-    `params` are (variable name as read, type). A static one is verified with each call, knowing what the caller knows;
-    a `is_global` one on its own. `tree` and `locals` are there once it has been checked, which its first call does.
+    `written` are the parameters' cells; `params` (variable name as read, type, place), once all is read. A static one
+    is verified with each call, knowing what the caller knows; an `is_global` one on its own. `tree` and `locals` are
+    there once it has been checked, which its first call does.
     """
 
     name: str
-    params: list[tuple[object, Type, Span | None]]
+    written: list[Cons]
     body: object
     is_global: bool
     span: Span | None
+    params: list[tuple[object, Type, Span | None]] = field(default_factory=list)
     locals: list[Local] = field(default_factory=list)
     tree: Tree | None = None
     result: Type = U64

@@ -6,14 +6,15 @@ produce them. Bodies are kept as forms until the file is read: they may use what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from bpflisp.diagnostics import Diagnostics, Source, Span
+from bpflisp.front import session
 from bpflisp.front.declare_maps import define_map
-from bpflisp.front.declare_objects import define_global, define_subprogram
+from bpflisp.front.declare_objects import define_global, define_subprogram, settle_parameters
 from bpflisp.front.declare_programs import define_program
 from bpflisp.front.declare_structs import define_enum, define_header, define_struct, define_union, size_of
 from bpflisp.front.types import (
@@ -36,9 +37,7 @@ from bpflisp.syntax.forms import (
 )
 from bpflisp.syntax.reader import END, Reader
 
-LATER = (
-    "DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "WITH-BPF-SESSION",
-)  # fmt: skip
+LATER = ("DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "DEFKFUNC")
 """Top-level forms that are known, and not built yet."""
 
 
@@ -51,9 +50,17 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
     unit = Unit(interpreter, found, arch=arch)
     _define_constants(interpreter)
     _define_forms(unit)
-    _load(unit, _prelude())
+    _load_prelude(unit)
     _load(unit, source)
+    settle_parameters(unit)
     return unit
+
+
+def _load_prelude(unit: Unit) -> None:
+    source, forms = _prelude()
+    unit.sources[source.name] = source
+    for form in forms:
+        unit.interpreter.toplevel(form)
 
 
 def _load(unit: Unit, source: Source) -> None:
@@ -77,8 +84,10 @@ def _evaluate(unit: Unit, source: Source) -> None:
             continue
         if form is END:
             return
+        unit.place = span_of(form)
         try:
-            unit.interpreter.toplevel(form)
+            if not session.take(unit, form):
+                unit.interpreter.toplevel(form)
         except FormError as problem:
             place = problem.diagnostic.span or span_of(form) or Span(source, start, reader.at)
             unit.found.add(replace(problem.diagnostic, span=place))
@@ -92,9 +101,15 @@ def _note_broken(unit: Unit, form: object) -> None:
 
 
 @cache
-def _prelude() -> Source:
+def _prelude() -> tuple[Source, Sequence[object]]:
+    """The library's text and forms. They are read once, and every compilation evaluates them: it defines macros."""
     path = Path(__file__).parent.parent / "syntax" / "prelude.lisp"
-    return Source("prelude.lisp", path.read_text(encoding="utf-8"))
+    source = Source("prelude.lisp", path.read_text(encoding="utf-8"))
+    reader = Reader(source)
+    forms: list[object] = []
+    while (form := reader.read()) is not END:
+        forms.append(form)
+    return source, forms
 
 
 @cache
@@ -136,7 +151,8 @@ def _define_forms(unit: Unit) -> None:
 
 
 def _bound(unit: Unit, definer: Definer) -> Callable[[Interpreter, Cons, Scope], object]:
-    return lambda _, form, scope: definer(unit, form, scope)
+    """A form that a macro made has no place of its own: it is that of the top-level form that is being evaluated."""
+    return lambda _, form, scope: definer(unit, form if form.span else Cons(form.car, form.cdr, unit.place), scope)
 
 
 def _include(unit: Unit, form: Cons, _: Scope) -> object:

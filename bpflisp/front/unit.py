@@ -107,6 +107,8 @@ class Unit:
     sources: dict[str, Source] = field(default_factory=dict)
     loading: list[Source] = field(default_factory=list)
     enums: set[str] = field(default_factory=set)
+    host_functions: set[str] = field(default_factory=set)
+    place: Span | None = None
     arch: str = "x86_64"
     broken: set[str] = field(default_factory=set)
 

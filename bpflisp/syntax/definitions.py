@@ -80,9 +80,25 @@ def _define(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     return name
 
 
-@special("in-package", "defpackage", "use-package", "declaim", "declare", "proclaim", "export", "require", "provide")
+@special(
+    "in-package", "defpackage", "use-package", "declaim", "declare", "proclaim", "export", "require", "provide",
+    "load-system", "quickload", "make-package", "import", "shadow", "shadowing-import",
+)  # fmt: skip
 def _passed_over(_: Interpreter, __: Cons, ___: Scope) -> object:
     return NIL
+
+
+@special(
+    "load", "open", "with-open-file", "probe-file", "directory", "delete-file", "read-line", "read-char",
+    "compile-file", "run-program", "uiop", "posix-getenv", "getenv", "sleep",
+)  # fmt: skip
+def _host(_: Interpreter, form: Cons, __: Scope) -> object:
+    """What reaches outside of the source is refused by name: compiling depends on the source alone."""
+    because = "compiling reaches no file, process or clock"
+    help = '(include "file.lisp") reads another source'
+    raise fail(
+        "host-access", f"`{text(form.car)}` is not allowed at compile time", form.span, because=because, help=help
+    )
 
 
 @special("assert")

@@ -114,6 +114,65 @@ def test_trace_printk() -> None:
         assert list(outcome.trace) == ["one 7 two ff", "plain"]
 
 
+def test_trace_printk_with_a_string_and_with_many_values() -> None:
+    source = '(defprog p () (trace-printk "%s %d" "port" 80) (trace-printk "%d %d %d %d %x" 1 2 3 4 255) 0)'
+    program = loaded(source)["p"]
+    for engine in ("reference", "python"):
+        outcome = run(program, PACKET, World(), engine)
+        assert list(outcome.trace) == ["port 80", "1 2 3 4 ff"]
+
+
+def test_a_subprogram_may_stand_before_the_struct_of_its_parameter() -> None:
+    source = """
+    (defsubprog twice ((p (ptr pair))) (* 2 (pair-b p)))
+    (defstruct pair (a u32) (b u64))
+    (defprog p () (let ((x (make-pair))) (setf (pair-b x) 21) (twice x)))"""
+    assert result(source) == 42
+
+
+LOCKED = """
+(defstruct entry (n u64) (lock bpf-spin-lock))
+(defmap m :type :array :key-size 4 :value-type entry :max-entries 1)
+(defprog p ()
+  (when-let ((e (getmap m 0)))
+    (spin-lock (entry-lock-ptr e))
+    (incf (entry-n e) 5)
+    (spin-unlock (entry-lock-ptr e))
+    (return (entry-n e)))
+  0)
+"""
+
+TIMED = """
+(defstruct entry (n u64) (t bpf-timer))
+(defmap m :type :array :key-size 4 :value-type entry :max-entries 1)
+(defsubprog fired ((map ptr) (key ptr) (e (ptr entry))) (incf (entry-n e)) 0)
+(defprog p ()
+  (when-let ((e (getmap m 0)))
+    (timer-init (entry-t-ptr e) m 1)
+    (timer-set-callback (entry-t-ptr e) fired)
+    (return (timer-start (entry-t-ptr e) 1000000 0)))
+  9)
+"""
+
+DYNPTR = """
+(defmap r :type :ringbuf :max-entries 4096)
+(defprog p ()
+  (let ((d (struct-alloc 16)) (b (struct-alloc 8)))
+    (ringbuf-reserve-dynptr r 8 0 d)
+    (when-let ((x (dynptr-data d 0 8))) (store u64 x 0 5))
+    (dynptr-read b 8 d 0 0)
+    (ringbuf-discard-dynptr d 0)
+    (load u64 b)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"), [(LOCKED, 5), (TIMED, 0), (DYNPTR, 5)], ids=["lock", "timer", "dynptr"]
+)
+def test_what_the_kernel_manages(source: str, expected: int) -> None:
+    assert result(source) == expected
+
+
 def test_strncmp() -> None:
     source = """
     (defprog p (:type :kprobe :section "kprobe/f")
