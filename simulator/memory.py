@@ -7,7 +7,7 @@ length of that view is the bound, exact to the byte, and one lookup serves regio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -46,14 +46,20 @@ class MemoryFault(Exception):  # noqa: N818
 class Region:
     """Bytes at `base`, `size` of them, named for messages. Its bytes are reached through `view`."""
 
-    __slots__ = ("base", "bytes", "name", "size", "view", "writable")
+    __slots__ = ("base", "name", "size", "view", "writable")
 
     def __init__(self, name: str, base: int, data: bytearray, writable: bool = True) -> None:
-        self.name, self.base, self.bytes, self.size, self.writable = name, base, data, len(data), writable
+        self.name, self.base, self.size, self.writable = name, base, len(data), writable
         self.view = memoryview(data)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Region:
-        return Region(self.name, self.base, bytearray(self.bytes), self.writable)
+        return Region(self.name, self.base, bytearray(self.view), self.writable)
+
+    def move(self, storage: memoryview) -> None:
+        """Moves its bytes to their place in a block that has one for every address. Views taken before are stale."""
+        if self.view.obj is not storage.obj:
+            before, self.view = self.view, storage[self.base : self.end]
+            self.view[:] = before
 
     def __repr__(self) -> str:
         return f"<region {self.name}: {self.size} bytes at {self.base:#x}>"
@@ -76,6 +82,8 @@ class Memory:
         self._words: dict[int, list[memoryview[int] | None]] = {}
         self._regions: dict[int, Region] = {}
         self._free: dict[int, list[int]] = {}
+        self._storage: memoryview | None = None
+        self._changed: Callable[[int, int], None] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
         copy = Memory()
@@ -86,6 +94,17 @@ class Memory:
             if page >= _FIRST_FREE_PAGE:
                 copy._place(deepcopy(region, memo))
         return copy
+
+    def move(self, storage: memoryview, changed: Callable[[int, int], None]) -> None:
+        """Moves the bytes of all regions, those to come too, into one block of ADDRESS_LIMIT bytes, each at its base.
+
+        `changed` is told from now on which pages' entries change: the first, and how many. What was taken from `pages`,
+        `words` or a region's `view` before is stale. A copy of this memory has its regions' bytes elsewhere again.
+        """
+        self._storage, self._changed = storage, changed
+        self._words.clear()
+        for region in self._regions.values():
+            self._place(region)
 
     def words(self, size: int) -> list[memoryview[int] | None]:
         """The pages of allocated regions as arrays of words of 4 or 8 bytes, for addresses known to be aligned."""
@@ -136,6 +155,8 @@ class Memory:
         for table in self._words.values():
             table[first : first + span] = [None] * span
         self._free.setdefault(span, []).append(first)
+        if self._changed is not None:
+            self._changed(first, span)
 
     def put(self, region: Region) -> None:
         """Puts a region that a run owns at its own base, below those that are allocated, in place of what was there.
@@ -145,14 +166,14 @@ class Memory:
         first = region.base >> PAGE_BITS
         before = self._regions.get(first)
         if before is not None and before.size > region.size:
-            self.pages[first : first + self._span(before.size)] = [None] * self._span(before.size)
+            self._vacate(before)
         self._place(region)
 
     def take(self, region: Region) -> None:
         """Takes a region that was `put` away again."""
         first = region.base >> PAGE_BITS
         if self._regions.pop(first, None) is not None:
-            self.pages[first : first + self._span(region.size)] = [None] * self._span(region.size)
+            self._vacate(region)
 
     def protect(self, region: Region, writable: bool) -> None:
         """Makes a region read-only for programs, or writable again."""
@@ -209,11 +230,21 @@ class Memory:
         """Pages of a region and of the gap after it."""
         return max(1, -(-size // PAGE_SIZE)) + 1
 
+    def _vacate(self, region: Region) -> None:
+        first, span = region.base >> PAGE_BITS, self._span(region.size)
+        self.pages[first : first + span] = [None] * span
+        if self._changed is not None:
+            self._changed(first, span)
+
     def _place(self, region: Region) -> None:
-        first = region.base >> PAGE_BITS
+        first, count = region.base >> PAGE_BITS, max(1, -(-region.size // PAGE_SIZE))
+        if self._storage is not None:
+            region.move(self._storage)
         view = region.view if region.writable else region.view.toreadonly()
         self._regions[first] = region
-        for page in range(max(1, -(-region.size // PAGE_SIZE))):
+        for page in range(count):
             self.pages[first + page] = view[page * PAGE_SIZE :]
         for size in self._words:
             self._place_words(size, region)
+        if self._changed is not None:
+            self._changed(first, count)
