@@ -18,6 +18,7 @@ from simulator.engines.validity import sound, whole
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
+from simulator.maps import Map
 from simulator.memory import MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import Input
@@ -66,7 +67,7 @@ class Stepper:
         self.trace: list[str] = []
         self.faulted: tuple[Program, int] = (program, 0)
         self.loops = 0
-        self.program = program
+        self.program, self.maps = program, machine.maps
         self.code = program.code
         machine.call_function = self._call_back
 
@@ -215,15 +216,15 @@ class Stepper:
             registers[0] = -2 & M64
             return _NEXT
         assert isinstance(target, Program)
-        before = self.program, self.machine.maps
+        before = self.program, self.maps
         self._enter(target, self.machine.world.bind(target))
         registers[0] = self.call(0, registers[1:2])
         self._enter(*before)
         return None
 
-    def _enter(self, program: Program, maps: Sequence[object]) -> None:
-        self.program, self.code = program, program.code
-        self.machine.program, self.machine.maps = program, maps  # type: ignore[assignment]
+    def _enter(self, program: Program, maps: Sequence[Map]) -> None:
+        self.program, self.code, self.maps = program, program.code, maps
+        self.machine.program, self.machine.maps = program, maps
 
     def _function(self, start: int, arguments: Sequence[int]) -> int:
         machine = self.machine
@@ -237,8 +238,14 @@ class Stepper:
             machine.depth -= 1
 
     def _call_back(self, address: int, arguments: Sequence[int]) -> int:
-        """Runs a function of the program for a helper."""
-        return self._function(address - FUNCTION_BASE, arguments)
+        """Runs a function of the program for a helper, or for a timer when another program may have run."""
+        machine = self.machine
+        before = machine.program, machine.maps
+        machine.program, machine.maps = self.program, self.maps
+        try:
+            return self._function(address - FUNCTION_BASE, arguments)
+        finally:
+            machine.program, machine.maps = before
 
     def _exit(self, insn: Insn, at: int, registers: list[int]) -> None:
         return None
