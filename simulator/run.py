@@ -78,6 +78,10 @@ def _make(name: str) -> Engine:
         from simulator.engines.python import PythonEngine
 
         return PythonEngine()
+    if name == "native":
+        from simulator.engines.native.engine import NativeEngine
+
+        return NativeEngine()
     if name == "kernel":
         from simulator.engines.kernel import KernelEngine
 

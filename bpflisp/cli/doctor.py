@@ -66,10 +66,10 @@ def _tracefs() -> Finding:
 
 def _unicorn() -> Finding:
     if find_spec("unicorn") is None:
-        return Finding("unicorn", False, "nothing needs it yet: the engine native is not built")
+        return Finding("unicorn", False, "the native engine needs it: pip install 'bpflisp[native]'")
     from importlib.metadata import version
 
-    return Finding("unicorn", True, version("unicorn"))
+    return Finding("unicorn", True, f"{version('unicorn')}, for the native engine")
 
 
 def _tool(name: str, purpose: str) -> Finding:

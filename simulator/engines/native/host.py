@@ -1,0 +1,183 @@
+"""The emulator: translated code, the arenas, and one Unicorn instance for each level of runs inside of runs.
+
+Invariants: code is only ever added, never changed, so that what Unicorn has made of it stays good. A run never has its
+registers read or set from here: a piece of code for each arena sets what differs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from bpflisp.spec.isa import STACK_SIZE
+from simulator.engines.engine import EngineUnavailable
+from simulator.engines.native.arena import Arena, address_of, block, reusable
+from simulator.engines.native.encode import R11, R15, RAX, RBP, RCX, RSP, Code, Mem
+from simulator.engines.native.layout import ARENA_SIZE, LEVELS, Slot, control, stack_top
+from simulator.engines.native.sites import Site
+from simulator.engines.native.translate import X
+from simulator.memory import Memory
+
+_CODE_BASE: Final = 0x1000_0000_0000
+_CODE_SIZE: Final = 1 << 28
+_CODE_PAGE: Final = 0x91 << 12
+"""Code begins here, at a page whose low bits no arena's busy page has."""
+
+_ARENAS_BASE: Final = 0x2000_0000_0000
+_ARENA_DISTANCE: Final = 1 << 31
+_MAX_ARENAS: Final = 1 << 14
+
+
+class Host:
+    """Holds everything that all worlds share. `call` is what a call of Python's out of translated code runs."""
+
+    def __init__(self) -> None:
+        self._unicorn = require_unicorn()
+        self._code = block(_CODE_SIZE)
+        self._next = _CODE_PAGE
+        self.sites: list[Site] = []
+        self.call: Callable[[], None] = _nothing
+        self.level = 0
+        self._emulators: list[Any] = []
+        self._arenas: list[Arena] = []
+        self._free: list[Arena] = []
+        self.labels: dict[Hashable, int] = {}
+        self._write_common()
+
+    # Code.
+
+    def add(self, write: Callable[[Code], None]) -> Code:
+        """Adds code: `write` is given where to write it. MemoryError where there is no room."""
+        code = Code(_CODE_BASE + self._next, self.labels)
+        write(code)
+        data = code.finish()
+        if self._next + len(data) > _CODE_SIZE:
+            raise MemoryError(f"no room for {len(data)} bytes of code on the native engine")
+        self._code[self._next : self._next + len(data)] = data
+        self._next += -(-len(data) // 16) * 16
+        return code
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether half of the room for code is taken."""
+        return self._next > _CODE_SIZE // 2
+
+    def site(self, site: Site) -> int:
+        """Keeps a site and gives its index."""
+        self.sites.append(site)
+        return len(self.sites) - 1
+
+    def _write_common(self) -> None:
+        """What all programs use."""
+
+        def write(code: Code) -> None:
+            code.label("end")
+            code.data += b"\xf4" * 16
+            code.label("run")
+            for register in range(1, 6):
+                code.op("load8", Mem(R15, control(Slot.ARGS + register - 1)), X[register])
+            code.op("load8", Mem(R15, control(Slot.FRAME)), RBP)
+            code.op("load8", Mem(R15, control(Slot.FUEL)), R11)
+            for register in (0, *range(6, 10)):
+                code.move(X[register], 0)
+            code.op("call_to", Mem(R15, control(Slot.TARGET)), wide=False)
+            code.op("store8", Mem(R15, control(Slot.RESULT)), RAX)
+            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
+            code.jump("end")
+            code.label("fault")
+            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
+            code.op("store8_imm", Mem(R15, control(Slot.FAULT)), imm=1)
+            code.label("stop")
+            code.op("jmp_to", Mem(R15, control(Slot.RETURN)), wide=False)
+            code.label("out of fuel")
+            for register, place in enumerate(X):
+                code.op("store8", Mem(R15, control(Slot.REGISTERS + register)), place)
+            code.label("call and stop")
+            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
+            code.syscall()
+            code.jump("stop")
+            code.label("zero frame")
+            code.move(RCX, 0)
+            for offset in range(8, STACK_SIZE + 8, 8):
+                code.op("store8", Mem(R15, -offset, RBP), RCX)
+            code.ret()
+
+        common = self.add(write)
+        names = ("end", "run", "fault", "stop", "out of fuel", "call and stop", "zero frame")
+        self.labels = {name: common.address(name) for name in names}
+
+    # Arenas.
+
+    def arena_for(self, memory: Memory) -> Arena:
+        """An arena with this memory in it, for as long as the memory lives."""
+        arena = self._free.pop() if self._free else self._new_arena()
+        arena.adopt(memory)
+        weakref.finalize(memory, self._give_back, arena).atexit = False
+        return arena
+
+    def _give_back(self, arena: Arena) -> None:
+        if reusable():
+            arena.clear()
+            self._free.append(arena)
+
+    def _new_arena(self) -> Arena:
+        if len(self._arenas) >= _MAX_ARENAS:
+            raise MemoryError(f"{_MAX_ARENAS} worlds are in use on the native engine at once")
+        arena = Arena(_ARENAS_BASE + len(self._arenas) * _ARENA_DISTANCE)
+        self._arenas.append(arena)
+        for level in range(LEVELS):
+
+            def write(code: Code, top: int = stack_top(level)) -> None:
+                code.move(R15, arena.base)
+                code.op("lea", Mem(R15, top), RSP)
+                code.jump("run")
+
+            arena.entries.append(self.add(write).base)
+        return arena
+
+    # Runs.
+
+    def run(self, arena: Arena) -> None:
+        """Runs what the arena's control page says, to its end."""
+        level = self.level
+        if level >= LEVELS:
+            raise RecursionError(f"more than {LEVELS} runs inside of runs on the native engine")
+        if level >= len(self._emulators):
+            self._emulators.append(self._new_emulator())
+        emulator = self._emulators[level]
+        if level not in arena.levels:
+            reads = self._unicorn.UC_PROT_READ | self._unicorn.UC_PROT_WRITE
+            emulator.mem_map_ptr(arena.base, ARENA_SIZE, reads, arena.host_address)
+            arena.levels.add(level)
+        self.level = level + 1
+        try:
+            emulator.emu_start(arena.entries[level], self.labels["end"])
+        finally:
+            self.level = level
+
+    def _new_emulator(self) -> Any:
+        unicorn = self._unicorn
+        emulator = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        emulator.mem_map_ptr(
+            _CODE_BASE, _CODE_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC, address_of(self._code)
+        )
+        # A hook that is added after code was translated does not fire in it.
+        emulator.hook_add(
+            unicorn.UC_HOOK_INSN, lambda *_: self.call(), None, 1, 0, unicorn.x86_const.UC_X86_INS_SYSCALL
+        )
+        return emulator
+
+
+def require_unicorn() -> Any:
+    """The package. EngineUnavailable where it is not installed."""
+    try:
+        import unicorn
+        import unicorn.x86_const
+    except ImportError:
+        raise EngineUnavailable("the native engine needs the package unicorn: pip install 'bpflisp[native]'") from None
+    return unicorn
+
+
+def _nothing() -> None:
+    """No run is going on."""
