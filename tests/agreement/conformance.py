@@ -20,8 +20,9 @@ from simulator.packet import Input
 from simulator.program import Program
 from simulator.run import engine_named
 from simulator.world import World
+from tests.engines import HERE
 
-ENGINES = ("reference", "python")
+ENGINES = HERE
 FUEL = 1_000_000
 
 

@@ -39,8 +39,9 @@ from simulator.program import Program
 from simulator.run import run
 from simulator.world import World
 from tests.agreement.workers import Lost, work
+from tests.engines import HERE
 
-ENGINES = ("reference", "python")
+ENGINES = HERE
 FUEL = 2_000_000
 
 HELD_RUNS = 1_000_000

@@ -31,7 +31,7 @@ RETURN_VALUES: Mapping[str, int] = {
     "TC_ACT_OK": 0, "TC_ACT_SHOT": 2, "TC_ACT_PIPE": 3, "TC_ACT_REDIRECT": 7,
 }  # fmt: skip
 
-EVERY_ENGINE = ("reference", "python", "kernel")
+EVERY_ENGINE = ("reference", "python", "native", "kernel")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from simulator.packet import InputRefused
 from simulator.program import Program
 from simulator.run import run
 from simulator.world import World
+from tests.engines import HERE
 
 CORPUS = Path(os.environ.get("BPF_CORPUS", "../shared/corpus"))
 FUEL = 300_000
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     if not CORPUS.is_dir():
         print(f"no corpus at {CORPUS}: set BPF_CORPUS", file=sys.stderr)
         return 2
-    engines = [name for name in arguments if not name.startswith("-")] or ["reference", "python"]
+    engines = [name for name in arguments if not name.startswith("-")] or list(HERE)
     everything = list(recorded())
     for engine in engines:
         reasons, same = Counter[str](), 0

@@ -9,6 +9,7 @@ import pytest
 
 from tests import no_bpf
 from tests.agreement.fixtures import all_fixtures, check, play
+from tests.engines import as_parameters
 
 _HOST = ("/sys", "/proc", "/dev/", "/etc", "/boot", "/lib/modules", "/usr/src")
 
@@ -36,7 +37,7 @@ def _verify_and_run(engine: str) -> tuple[int, list[str]]:
     return passed, opened
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", as_parameters())
 def test_no_kernel_and_no_host(engine: str) -> None:
     try:
         passed, opened = no_bpf.run(partial(_verify_and_run, engine))

@@ -9,6 +9,7 @@ import pytest
 
 from simulator.run import engine_named
 from tests.agreement.runs import CORPUS, answer, recorded
+from tests.engines import as_parameters
 
 EXCEPTIONS = json.loads((Path(__file__).parents[2] / "fixtures" / "runs" / "exceptions.json").read_text())["exceptions"]
 SHARE = 6
@@ -16,14 +17,15 @@ SHARE = 6
 
 
 @pytest.mark.skipif(not (CORPUS / "verdicts.jsonl.gz").is_file(), reason=f"no corpus at {CORPUS}")
-def test_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", as_parameters()[1:])
+def test_recorded_runs(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_named("python"), "first_runs", 0)
     different = []
     for index, one in enumerate(recorded()):
         name = f"{one.record}#{one.number}"
         if index % SHARE or name in EXCEPTIONS:
             continue
-        found = answer(one, "python")
+        found = answer(one, engine)
         if not found.same:
             different.append((name, found.said))
     assert different == []

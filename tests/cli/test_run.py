@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.calling import FIXTURES, PORT_BLOCKER, SYN_LIMITER, call
+from tests.engines import as_parameters
 
 SYN = "Ether(src='02:00:00:00:00:01',dst='02:00:00:00:00:02')/IP(src='10.0.0.1',dst='10.0.0.2')/TCP(flags='S')"
 TAIL_DISPATCHER = str(FIXTURES / "programs" / "tail_dispatcher" / "program.lisp")
@@ -41,7 +42,7 @@ def test_pcap(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert called.out.splitlines() == ["packet 1: XDP_PASS, 60 bytes", "packet 2: XDP_PASS, 64 bytes"]
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", as_parameters())
 def test_engines(capsys: pytest.CaptureFixture[str], engine: str) -> None:
     assert call(capsys, "run", PORT_BLOCKER, "--engine", engine, "--packet", "00" * 14).code == 0
 

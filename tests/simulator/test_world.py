@@ -11,6 +11,7 @@ from simulator.maps import MapError
 from simulator.program import MapDef, Program
 from simulator.run import run
 from simulator.world import World
+from tests.engines import HERE, as_parameters
 from tests.simulator.assembly import (
     EXIT,
     atomic,
@@ -31,7 +32,7 @@ from tests.simulator.engines.both import agreed
 COUNT = MapDef("count", "array", 4, 8, 1)
 JUMPS = MapDef("jumps", "prog_array", 4, 4, 4)
 PACKET = bytes(64)
-ENGINES = ["reference", "python"]
+ENGINES = as_parameters()
 
 
 def counting(*tail: Insn) -> list[Insn]:
@@ -187,7 +188,7 @@ def test_an_unknown_engine() -> None:
 
 def test_repeat_runs_on_the_same_memory() -> None:
     made = program(counting(mov(0, 0), branch(Op.EQ, 0, 0, 0), reg(Op.XOR, 0, 0), EXIT), "xdp", (COUNT,))
-    for engine in ENGINES:
+    for engine in HERE:
         world = World()
         run(made, PACKET, world, engine, repeat=5)
         run(made, PACKET, world, engine, repeat=5)

@@ -13,12 +13,13 @@ from bpflisp.ir.clone import clone_function
 from bpflisp.opt import run
 from simulator.run import run as run_program
 from simulator.world import World
+from tests.engines import as_parameters
 
 from .generate import PACKET_SIZE, Generator
 from .test_kernel import DEFINITION, as_program, expected
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", as_parameters())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @example(seed=4642, size=18)
 @given(seed=st.integers(0, 1 << 32), size=st.integers(1, 30))

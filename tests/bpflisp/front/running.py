@@ -11,6 +11,7 @@ from simulator.loader import load
 from simulator.program import Object
 from simulator.run import run
 from simulator.world import World
+from tests.engines import HERE
 
 PACKET = bytes(64)
 
@@ -18,7 +19,7 @@ PACKET = bytes(64)
 @cache
 def engines() -> tuple[str, ...]:
     """The engines that work here: the kernel where bpf(2) is allowed."""
-    names = ["reference", "python"]
+    names = list(HERE)
     try:
         run(loaded("(defprog p () XDP_PASS)")["p"], PACKET, World(), "kernel")
         names.append("kernel")

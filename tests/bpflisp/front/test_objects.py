@@ -9,6 +9,7 @@ from simulator.loader import load
 from simulator.run import run
 from simulator.world import World
 from tests.bpflisp.front.running import PACKET, engines, loaded, result, value
+from tests.engines import HERE
 
 ONE = "(ctx ingress-ifindex)"
 
@@ -109,7 +110,7 @@ def test_sections_of_globals() -> None:
 def test_trace_printk() -> None:
     source = '(defprog p () (trace-printk "one %d two %x" 7 255) (trace-printk "plain") 0)'
     program = loaded(source)["p"]
-    for engine in ("reference", "python"):
+    for engine in HERE:
         outcome = run(program, PACKET, World(), engine)
         assert list(outcome.trace) == ["one 7 two ff", "plain"]
 
@@ -216,4 +217,4 @@ def test_uncalled_subprogram_is_warned_of() -> None:
 
 
 def test_engines_are_those_of_this_machine() -> None:
-    assert {"reference", "python"} <= set(engines())
+    assert set(HERE) <= set(engines())

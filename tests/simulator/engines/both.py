@@ -10,6 +10,7 @@ from simulator.packet import as_input
 from simulator.program import Program
 from simulator.run import engine_named
 from simulator.world import World
+from tests.engines import HERE
 
 
 def compiled_world(world: World, program: Program) -> World:
@@ -19,23 +20,21 @@ def compiled_world(world: World, program: Program) -> World:
     return world
 
 
-def both(
-    program: Program, given: Any = None, fuel: int = 100_000, world: World | None = None
-) -> tuple[Outcome, Outcome]:
-    """The outcomes on `reference` and `python`, each in its own copy of the world."""
+def both(program: Program, given: Any = None, fuel: int = 100_000, world: World | None = None) -> tuple[Outcome, ...]:
+    """The outcomes on `reference`, `python` and, where it works, `native`, each in its own copy of the world."""
     options, start = Options(fuel=fuel), world or World()
-    first, second = start.copy(), compiled_world(start.copy(), program)
+    worlds = {name: start.copy() for name in HERE}
+    compiled_world(worlds["python"], program)
     made = as_input(program, given)
-    return (
-        engine_named("reference").run(program, made, first, options),
-        engine_named("python").run(program, made, second, options),
-    )
+    return tuple(engine_named(name).run(program, made, own, options) for name, own in worlds.items())
 
 
 def agreed(program: Program, given: Any = None, fuel: int = 100_000, world: World | None = None) -> Outcome:
-    """The outcome, which has to be the same on both but for the count of instructions."""
-    reference, python = both(program, given, fuel, world)
-    assert python.fault == reference.fault
-    assert (python.r0, python.packet, python.context) == (reference.r0, reference.packet, reference.context)
-    assert (python.redirect, python.trace) == (reference.redirect, reference.trace)
+    """The outcome, which has to be the same on all; the count of instructions on those that keep it."""
+    reference, *others = both(program, given, fuel, world)
+    for outcome in others:
+        assert outcome.fault == reference.fault
+        assert (outcome.r0, outcome.packet, outcome.context) == (reference.r0, reference.packet, reference.context)
+        assert (outcome.redirect, outcome.trace) == (reference.redirect, reference.trace)
+        assert outcome.insns_executed in (0, reference.insns_executed)
     return reference

@@ -14,6 +14,7 @@ from simulator.engines.engine import Options
 from simulator.packet import Input
 from simulator.run import engine_named
 from simulator.world import World
+from tests.engines import as_parameters
 from tests.simulator.assembly import EXIT, atomic, load, mov, program, store
 from tests.simulator.engines.both import compiled_world
 
@@ -41,7 +42,7 @@ ALU = [row for row in ALU_ROWS.values() if row.kind is Kind.ALU]
 OFFSETS = {Op.SDIV: 1, Op.SMOD: 1, Op.MOVSX8: 8, Op.MOVSX16: 16, Op.MOVSX32: 32}
 
 
-@pytest.mark.parametrize("engine", ["python", "reference"])
+@pytest.mark.parametrize("engine", as_parameters())
 @pytest.mark.parametrize("row", [row for row in ALU if row.reg], ids=lambda row: f"{row.op}{row.width}")
 def test_arithmetic_by_register(row: Row, engine: str) -> None:
     pairs = PAIRS if engine == "python" else PAIRS[::7]
@@ -111,7 +112,7 @@ def test_atomics(row: Row) -> None:
     assert results(code, PAIRS[::9], "reference") == expected[::9]
 
 
-@pytest.mark.parametrize("engine", ["python", "reference"])
+@pytest.mark.parametrize("engine", as_parameters())
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 @pytest.mark.parametrize("way", ["plain", "signed", "acquire"])
 def test_loads_and_stores(size: int, way: str, engine: str) -> None:

@@ -6,6 +6,7 @@ from bpflisp.spec.insn import Insn, encode
 from simulator.program import Program
 from simulator.run import run
 from simulator.world import World
+from tests.engines import as_parameters
 
 # r0 = (r1 * r1 + r1) & 255 waits for the branch, and r1 is overwritten before it. Found by tests/bpflisp/front.
 WAITING = [
@@ -16,7 +17,7 @@ WAITING = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", as_parameters())
 def test_what_a_waiting_value_was_computed_from_may_change(engine: str) -> None:
     program = Program(encode(WAITING), "xdp", name="waiting")
     assert run(program, bytes(64), World(), engine).retval == 0

@@ -10,6 +10,7 @@ from simulator.memory import CONTEXT_BASE, PACKET_BASE, STACK_BASE
 from simulator.packet import InputRefused
 from simulator.program import LineInfo, MapDef, Program
 from simulator.world import World
+from tests.engines import as_parameters
 from tests.simulator.assembly import (
     EXIT,
     branch,
@@ -201,7 +202,7 @@ def test_faults_inside_functions_and_one_line_expressions() -> None:
     assert (fault.insn, fault.address) == (2, CONTEXT_BASE + 20)
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", as_parameters())
 @pytest.mark.parametrize("kind", ["xdp", "sched_cls", "socket_filter"])
 @pytest.mark.parametrize("packet", [None, b"", bytes(13)])
 def test_packets_under_14_bytes_are_refused(engine: str, kind: str, packet: bytes | None) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
+from simulator.outcome import Outcome
 from tests.simulator.assembly import (
     EXIT,
     branch,
@@ -72,10 +73,18 @@ def flows(draw: st.DrawFn) -> list[Insn]:
     return [*code, EXIT]
 
 
+def assert_counts_alike(reference: Outcome, native: list[Outcome]) -> None:
+    """The native engine counts instructions as the reference engine does, and stops where that does."""
+    for outcome in native:
+        assert (outcome.fault, outcome.r0) == (reference.fault, reference.r0)
+        assert outcome.insns_executed == reference.insns_executed
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(flows(), st.binary(min_size=16, max_size=16))
 def test_any_flow(code: list[Insn], memory: bytes) -> None:
-    reference, python = both(program(code), {"memory": memory}, fuel=400)
+    reference, python, *native = both(program(code), {"memory": memory}, fuel=400)
+    assert_counts_alike(reference, native)
     if reference.fault is not None and reference.fault.kind == "fuel":
         return  # The python engine counts turns of loops: it may still come to an end.
     assert python.fault == reference.fault
@@ -87,7 +96,8 @@ def test_any_flow(code: list[Insn], memory: bytes) -> None:
 def test_functions(caller: list[Insn], callee: list[Insn], memory: bytes) -> None:
     """The callee has r1 to r5 and its own frame; the caller's other registers survive."""
     code = [copy(6, 1), mov(7, 3), call_function(4), copy(1, 6), reg(Op.ADD, 0, 7), copy(2, 0), EXIT]
-    reference, python = both(program([*code, *callee]), {"memory": memory}, fuel=400)
+    reference, python, *native = both(program([*code, *callee]), {"memory": memory}, fuel=400)
+    assert_counts_alike(reference, native)
     if reference.fault is None or reference.fault.kind != "fuel":
         assert python.fault == reference.fault
         assert python.r0 == reference.r0
