@@ -420,8 +420,9 @@ def _clean(m: Machine, state: State) -> None:
                 frame.regs[register] = NOTHING
         if query is None:
             continue
+        alive = query.alive(number)
         for spi, slot in enumerate(frame.stack):
-            if slot is not EMPTY and not query.alive(number, spi):
+            if slot is not EMPTY and not alive >> spi & 1:
                 frame.stack[spi] = EMPTY
 
 
