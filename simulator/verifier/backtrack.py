@@ -10,12 +10,12 @@ Source: mark_chain_precision and backtrack_insn of kernel/bpf/verifier.c (backtr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind, Op
 from simulator.verifier.regs import SCALAR
-from simulator.verifier.state import SPILL, State, Step
+from simulator.verifier.state import SPILL, Frame, State, Step
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ARGS_MASK: Final = 0b111110
 _TAIL_CALL: Final = 12
 ALWAYS: Final = -1
+_ANYTHING: Final = 1 << 11
+"""A bit that only ALWAYS has: something is always sought while the walk goes on."""
 
 
 class CannotTrack(Exception):  # noqa: N818  control flow of this module
@@ -68,24 +70,6 @@ def _follow_linked(masks: Masks, step: Step | None) -> None:
             masks.slots[frame] |= 1 << number
 
 
-def _alu(insn: Insn, masks: Masks) -> None:
-    frame = masks.frame
-    regs = masks.regs
-    bit = 1 << insn.dst
-    if not regs[frame] & bit:
-        return
-    row = insn.row
-    if row.kind is not Kind.ALU:
-        return  # NEG and END keep needing what they change
-    if row.op in _MOVES:
-        regs[frame] &= ~bit
-    if row.reg and insn.src != 10:
-        regs[frame] |= 1 << insn.src
-
-
-_MOVES = frozenset({Op.MOV, Op.MOVSX8, Op.MOVSX16, Op.MOVSX32})
-
-
 def _load(masks: Masks, register: int, step: Step | None) -> None:
     bit = 1 << register
     if not masks.regs[masks.frame] & bit:
@@ -105,8 +89,7 @@ def _store(insn: Insn, masks: Masks, step: Step | None) -> None:
     if not masks.slots[frame] >> spi & 1:
         return
     masks.slots[frame] &= ~(1 << spi)
-    if insn.row.kind is not Kind.STORE_IMM:
-        masks.regs[masks.frame] |= 1 << insn.src
+    masks.regs[masks.frame] |= 1 << insn.src
 
 
 def _atomic(m: Machine, insn: Insn, masks: Masks, step: Step | None) -> None:
@@ -152,18 +135,6 @@ def _exit(m: Machine, later: int, masks: Masks) -> None:
         masks.regs[masks.frame] |= 1
 
 
-def _branch(insn: Insn, masks: Masks, step: Step | None) -> None:
-    if not insn.row.reg:
-        return
-    both = 1 << insn.dst | 1 << insn.src
-    if not masks.regs[masks.frame] & both:
-        return
-    if step is None or not step.src_is_stack:
-        masks.regs[masks.frame] |= 1 << insn.src
-    if step is None or not step.dst_is_stack:
-        masks.regs[masks.frame] |= 1 << insn.dst
-
-
 def _packet_load(idx: int, later: int, masks: Masks) -> None:
     if masks.regs[masks.frame] & 1:
         raise CannotTrack
@@ -172,58 +143,113 @@ def _packet_load(idx: int, later: int, masks: Masks) -> None:
 
 
 _WITHOUT_LINKS = frozenset({Kind.CALL, Kind.EXIT, Kind.LOAD_IMM64, Kind.LOAD_PACKET})
+_LOADS = frozenset({Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE})
+_STORES = frozenset({Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE})
+
+NOTHING, MOVE, COMBINE, LOAD, STORE, COMPARE, OTHER = range(7)
+"""What an instruction is to the walk: r = s; r = r op s; r from memory; r to memory; r compared with s; see `_other`."""
 
 
-def registers_sought(insn: Insn | None) -> int:
-    """The registers that have to be sought for an instruction to matter to the walk; all of them where it always does.
+class Effect(NamedTuple):
+    """An instruction as the walk sees it.
 
-    Stack slots and linked registers are in the path's history: an instruction with those there is never passed over.
+    `matters` the registers of which one has to be sought for it to mean anything, ALWAYS where none has to; `dst` and
+    `src` the bits of its registers, 0 where it has none. Stack slots and linked registers are in the path's history:
+    an instruction with those there is never passed over.
     """
+
+    what: int
+    matters: int
+    dst: int
+    src: int
+
+
+def effect_of(insn: Insn | None) -> Effect:
+    """What an instruction means to the walk."""
     if insn is None:
-        return 0
-    kind = insn.row.kind
-    if kind in (Kind.ALU, Kind.NEG, Kind.END, Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE, Kind.LOAD_IMM64):
-        return 1 << insn.dst
-    if kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
-        return 1 << insn.dst
+        return Effect(NOTHING, 0, 0, 0)
+    row = insn.row
+    kind, dst, src = row.kind, 1 << insn.dst, 1 << insn.src
+    if kind is Kind.ALU:
+        operand = src if row.reg and insn.src != 10 else 0
+        return Effect(MOVE if row.op in _MOVES else COMBINE, dst, dst, operand)
+    if kind in (Kind.NEG, Kind.END):
+        return Effect(NOTHING, dst, dst, 0)  # they keep needing what they change
+    if kind is Kind.LOAD_IMM64:
+        return Effect(MOVE, dst, dst, 0)
+    if kind in _LOADS:
+        return Effect(LOAD, dst, dst, 0)
+    if kind in _STORES:
+        return Effect(STORE, dst, dst, 0 if kind is Kind.STORE_IMM else src)
     if kind is Kind.BRANCH:
-        return 1 << insn.dst | 1 << insn.src if insn.row.reg else 0
+        return Effect(COMPARE, dst | src, dst, src) if row.reg else Effect(NOTHING, 0, 0, 0)
     if kind in (Kind.JUMP, Kind.MAY_GOTO):
-        return 0
-    return ALWAYS
+        return Effect(NOTHING, 0, 0, 0)
+    return Effect(OTHER, ALWAYS, dst, src)
 
 
-def _step_back(m: Machine, idx: int, later: int, step: Step | None, masks: Masks) -> None:
-    """What has to be known before instruction `idx`, from what has to be known after it.
+_MOVES = frozenset({Op.MOV, Op.MOVSX8, Op.MOVSX16, Op.MOVSX32})
+
+
+def _other(m: Machine, idx: int, later: int, step: Step | None, masks: Masks) -> None:
+    """What has to be known before an instruction that changes frames or does several things, from what after it.
 
     `later` is the instruction that the path executed next.
     """
+    insn = m.code[idx]
+    assert insn is not None
+    kind = insn.row.kind
+    if kind is Kind.ATOMIC:
+        _atomic(m, insn, masks, step)
+    elif kind is Kind.CALL:
+        _call(m, idx, later, insn, masks)
+    elif kind is Kind.EXIT:
+        _exit(m, later, masks)
+    elif kind is Kind.LOAD_PACKET:
+        _packet_load(idx, later, masks)
+
+
+def _step_back(m: Machine, idx: int, later: int, step: Step | None, masks: Masks) -> None:
+    """What has to be known before instruction `idx`, from what has to be known after it."""
     insn = m.code[idx]
     if insn is None:
         return
     if m.log.level >= 2:
         m.log.backtrack_step(m, masks, idx, insn)
-    _follow_linked(masks, step)
-    kind = insn.row.kind
-    if kind is Kind.ALU or kind is Kind.NEG or kind is Kind.END:
-        _alu(insn, masks)
-    elif kind in (Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE):
-        _load(masks, insn.dst, step)
-    elif kind in (Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE):
-        _store(insn, masks, step)
-    elif kind is Kind.ATOMIC:
-        _atomic(m, insn, masks, step)
-    elif kind is Kind.BRANCH:
-        _branch(insn, masks, step)
-    elif kind is Kind.CALL:
-        _call(m, idx, later, insn, masks)
-    elif kind is Kind.EXIT:
-        _exit(m, later, masks)
-    elif kind is Kind.LOAD_IMM64:
-        masks.regs[masks.frame] &= ~(1 << insn.dst)
-    elif kind is Kind.LOAD_PACKET:
-        _packet_load(idx, later, masks)
-    if kind not in _WITHOUT_LINKS:
+    if step is not None and step.linked:
+        _follow_linked(masks, step)
+    what, _, dst, src = m.effects[idx]
+    regs, frame = masks.regs, masks.frame
+    sought = regs[frame]
+    if what == LOAD:
+        if sought & dst:
+            regs[frame] = sought & ~dst
+            if step is not None and step.stack is not None:
+                masks.slots[step.stack[0]] |= 1 << step.stack[1]
+    elif what == STORE:
+        if sought & dst:
+            raise CannotTrack  # a number used as an address: pointers were subtracted
+        if step is not None and step.stack is not None:
+            owner, spi = step.stack
+            if masks.slots[owner] >> spi & 1:
+                masks.slots[owner] &= ~(1 << spi)
+                regs[frame] = sought | src
+    elif what == MOVE:
+        if sought & dst:
+            regs[frame] = sought & ~dst | src
+    elif what == COMBINE:
+        if sought & dst:
+            regs[frame] = sought | src
+    elif what == COMPARE:
+        if sought & (dst | src):
+            if step is None or not step.src_is_stack:
+                sought |= src
+            if step is None or not step.dst_is_stack:
+                sought |= dst
+            regs[frame] = sought
+    elif what == OTHER:
+        _other(m, idx, later, step, masks)
+    if step is not None and step.linked and insn.row.kind not in _WITHOUT_LINKS:
         _follow_linked(masks, step)
 
 
@@ -252,70 +278,86 @@ def _mark_checkpoint(m: Machine, state: State, masks: Masks) -> bool:
     changed = False
     for number in range(masks.frame, -1, -1):
         frame = state.frames[number]
-        wanted, keep = masks.regs[number], 0
-        register = 0
-        while wanted >> register:
-            if wanted >> register & 1 and frame.regs[register].type == SCALAR:
-                keep |= 1 << register
-            register += 1
-        fresh = keep & ~frame.precise_regs
-        frame.precise_regs |= fresh
-        masks.regs[number] = fresh
-        wanted, keep = masks.slots[number], 0
-        spi = 0
-        while wanted >> spi:
-            if wanted >> spi & 1 and spi < len(frame.stack):
-                slot = frame.stack[spi]
-                if slot.types[7] == SPILL and slot.reg.type == SCALAR:
-                    keep |= 1 << spi
-            spi += 1
-        fresh_slots = keep & ~frame.precise_slots
-        frame.precise_slots |= fresh_slots
-        masks.slots[number] = fresh_slots
-        changed = changed or bool(fresh or fresh_slots)
+        wanted = masks.regs[number]
+        if wanted:
+            masks.regs[number] = fresh = scalars_among(frame, wanted & ~frame.precise_regs)
+            frame.precise_regs |= fresh
+            changed = changed or bool(fresh)
+        wanted = masks.slots[number]
+        if wanted:
+            masks.slots[number] = fresh = spilled_scalars_among(frame, wanted & ~frame.precise_slots)
+            frame.precise_slots |= fresh
+            changed = changed or bool(fresh)
         if m.log.level >= 2:
             m.log.backtrack_parent(m, state, number, masks)
     return changed
 
 
+def scalars_among(frame: Frame, wanted: int) -> int:
+    """Of a mask of registers those that hold numbers."""
+    found, regs = 0, frame.regs
+    while wanted:
+        bit = wanted & -wanted
+        if regs[bit.bit_length() - 1].type == SCALAR:
+            found |= bit
+        wanted ^= bit
+    return found
+
+
+def spilled_scalars_among(frame: Frame, wanted: int) -> int:
+    """Of a mask of stack slots those that hold spilled numbers."""
+    found, stack = 0, frame.stack
+    wanted &= (1 << len(stack)) - 1
+    while wanted:
+        bit = wanted & -wanted
+        slot = stack[bit.bit_length() - 1]
+        if slot.types[7] == SPILL and slot.reg.type == SCALAR:
+            found |= bit
+        wanted ^= bit
+    return found
+
+
 def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, skip_first: bool) -> bool:
     """Walks back through what one state executed; True where nothing is sought any more."""
-    history = state.history
-    left = len(history)
-    idx = last
-    first = state.first
-    regs, matters, quiet = masks.regs, m.sought_at, m.log.level < 2
+    history, first = state.history, state.first
+    left, idx = len(history), last
+    regs, slots = masks.regs, masks.slots
+    matters = m.matters if m.log.level < 2 else m.always
     while True:
+        step = history[left - 1] if left else None
+        if step is not None and step.idx != idx:
+            step = None
         if skip_first:
             skip_first = False
-        else:
-            step = history[left - 1] if left and history[left - 1].idx == idx else None
-            needed = matters[idx]
-            untouched = quiet and needed >= 0 and not regs[masks.frame] & needed
-            if not untouched or (step is not None and (step.linked or step.stack)):
-                _step_back(m, idx, later, step, masks)
-                if masks.empty():
-                    return True
+        elif matters[idx] & (regs[masks.frame] | _ANYTHING) or (
+            step is not None and (step.stack is not None or step.linked)
+        ):
+            _step_back(m, idx, later, step, masks)
+            frame = masks.frame
+            if not regs[frame] and not slots[frame] and (not frame or masks.empty()):
+                return True
         later = idx
-        if idx == first and (left == 0 or (left == 1 and history[0].idx == idx)):
+        if idx == first and (left == 0 or (left == 1 and step is not None)):
             return False
-        if left and history[left - 1].idx == idx:
-            idx = history[left - 1].prev
+        if step is not None:
+            idx = step.prev
             left -= 1
         else:
             idx -= 1
         if idx < 0:
             raise CannotTrack
+        # Down to where the history says more, instructions follow each other: those that do not matter are passed over.
+        stop = history[left - 1].idx if left else first
+        sought = regs[masks.frame] | _ANYTHING
+        while idx > stop and not matters[idx] & sought:
+            later = idx
+            idx -= 1
 
 
 def _at_entry(state: State, masks: Masks) -> None:
     """The walk came to the entry of a global subprogram: its arguments are all that may still be sought."""
     frame = state.frames[0]
-    register = 0
-    while masks.regs[0] >> register:
-        if masks.regs[0] >> register & 1 and frame.regs[register].type == SCALAR:
-            frame.precise_regs |= 1 << register
-        register += 1
+    frame.precise_regs |= scalars_among(frame, masks.regs[0])
 
 
 def mark_precise(m: Machine, state: State, masks: Masks) -> bool:

@@ -202,6 +202,13 @@ class Log:
         """Another function is verified: its first source line is printed whatever came last."""
         self._last_line = -1
 
+    def propagating(self, number: int, masks: Masks) -> None:
+        """What an equal state needed precisely in a frame (level 2)."""
+        names = [f"r{register}" for register in range(11) if masks.regs[number] >> register & 1]
+        names += [f"fp{-(spi + 1) * 8}" for spi in range(64) if masks.slots[number] >> spi & 1]
+        if names:
+            self.write(f"frame {number}: propagating {','.join(names)}\n")
+
     def backtrack_step(self, m: Machine, masks: Masks, idx: int, insn: Insn) -> None:
         """One instruction of a walk back (level 2)."""
         registers = ",".join(f"r{i}" for i in range(11) if masks.regs[masks.frame] >> i & 1)

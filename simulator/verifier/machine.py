@@ -104,7 +104,9 @@ class Machine:
         self.globals = Globals()
         self.live_regs = layout.live_registers
         self.loop_of = layout.loop
-        self.sought_at = [backtrack.registers_sought(insn) for insn in self.code]
+        self.effects = [backtrack.effect_of(insn) for insn in self.code]
+        self.matters = [effect.matters for effect in self.effects]
+        self.always = [backtrack.ALWAYS] * len(self.code)
         self.line_index = _line_index(program.line_info, len(self.code))
         self._note_call_facts()
         self._note_program_facts()

@@ -30,7 +30,6 @@ from simulator.verifier.state import (
     Frame,
     Slot,
     State,
-    is_spilled_scalar,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -370,20 +369,12 @@ def propagate_precision(m: Machine, old: State, cur: State) -> bool:
     masks = Masks(len(cur.frames) - 1)
     for number in range(len(old.frames) - 1, -1, -1):
         frame = old.frames[number]
-        names: list[str] = []
-        wanted = frame.precise_regs
-        for register in range(10):
-            if wanted >> register & 1 and frame.regs[register].type == r.SCALAR:
-                masks.regs[number] |= 1 << register
-                names.append(f"r{register}")
-        wanted = frame.precise_slots
-        if wanted:
-            for spi, slot in enumerate(frame.stack):
-                if wanted >> spi & 1 and is_spilled_scalar(slot):
-                    masks.slots[number] |= 1 << spi
-                    names.append(f"fp{-(spi + 1) * 8}")
-        if names and m.log.level >= 2:
-            m.log.write(f"frame {number}: propagating {','.join(names)}\n")
+        if frame.precise_regs:
+            masks.regs[number] = backtrack.scalars_among(frame, frame.precise_regs & 0x3FF)
+        if frame.precise_slots:
+            masks.slots[number] = backtrack.spilled_scalars_among(frame, frame.precise_slots)
+        if m.log.level >= 2:
+            m.log.propagating(number, masks)
     return backtrack.mark_precise(m, cur, masks)
 
 
