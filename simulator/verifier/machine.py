@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 PROCESSED_LIMIT: Final = 1_000_000
 PENDING_LIMIT: Final = 8192
 EXIT: Final = -1
+ALL_REGISTERS: Final = 0x7FF
 
 STRICT_ALIGNMENT, ANY_ALIGNMENT, TEST_STATE_FREQ, SLEEPABLE = 1, 2, 8, 16
 
@@ -102,7 +103,7 @@ class Machine:
         self.objects = Objects()
         self.typed = Typed(kernel_btf)
         self.globals = Globals()
-        self.live_regs = layout.live_registers
+        self.live_regs = [mask & ALL_REGISTERS for mask in layout.live_registers]
         self.loop_of = layout.loop
         self.effects = [backtrack.effect_of(insn) for insn in self.code]
         self.matters = [effect.matters for effect in self.effects]

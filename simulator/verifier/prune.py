@@ -40,31 +40,37 @@ MAX_IDS: Final = 600
 MAX_BACKEDGE_ROUNDS: Final = 64
 _UNBOUND: Final = scalar_reg(UNKNOWN)
 
+MEMBERS: Final = tuple(tuple(bit for bit in range(11) if mask >> bit & 1) for mask in range(1 << 11))
+"""The numbers of the registers in each mask."""
+_ALL_BUT_R10: Final = 0x3FF
+
 Chain = tuple[int, ...]
 
 
 class IdMap:
-    """Which identity of one state stands for which of the other."""
+    """Which identity of one state stands for which of the other. Most comparisons end before they need one."""
 
     __slots__ = ("_next", "old_to_new", "taken")
 
     def __init__(self, first_free: int) -> None:
-        self.old_to_new: dict[int, int] = {}
-        self.taken: set[int] = set()
+        self.old_to_new: dict[int, int] | None = None
         self._next = first_free
 
     def match(self, old: int, new: int) -> bool:
         """Whether the two may stand for each other; notes it where neither was seen."""
         if not old or not new:
             return old == new
-        known = self.old_to_new.get(old)
-        if known is not None:
-            return known == new
-        if new in self.taken:
+        known = self.old_to_new
+        if known is None:
+            self.old_to_new = {old: new}
+            self.taken = {new}
+            return True
+        before = known.get(old)
+        if before is not None:
+            return before == new
+        if new in self.taken or len(self.taken) >= MAX_IDS:
             return False
-        if len(self.taken) >= MAX_IDS:
-            return False
-        self.old_to_new[old] = new
+        known[old] = new
         self.taken.add(new)
         return True
 
@@ -159,20 +165,33 @@ def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> i
     return -1
 
 
-def _still_differs(m: Machine, old: State, cur: State, exact: int) -> bool:
+def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
     """Whether what kept the checkpoint apart from the last state keeps it apart from this one, identities aside.
 
     Most comparisons fail, and where the last one did. With no identities matched yet, a failure here is one for good.
     """
-    assert old.hint is not None
-    number, which = old.hint
+    number, which = hint
     ours, theirs = old.frames[number], cur.frames[number]
     if which >= 0:
-        reg = ours.regs[which]
-        return not reg_safe(reg, theirs.regs[which], IdMap(0), exact, ours.precise_regs >> which & 1)
+        return _surely_unlike(ours.regs[which], theirs.regs[which], exact, ours.precise_regs >> which & 1)
     spi = ~which
+    slot = ours.stack[spi]
     other = theirs.stack[spi] if spi < len(theirs.stack) else None
-    return not _slot_safe(m, ours.stack[spi], other, IdMap(0), exact, ours.precise_slots >> spi & 1)
+    if slot is other:
+        return False
+    precise = ours.precise_slots >> spi & 1
+    if other is not None and slot.types == ALL_SPILL == other.types:
+        return _surely_unlike(slot.reg, other.reg, exact, precise)
+    return not _slot_safe(m, slot, other, IdMap(0), exact, precise)
+
+
+def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
+    """`not reg_safe` with no identity matched yet; registers with the same knowledge are left to the whole comparison."""
+    if old is cur:
+        return False
+    if old.type == r.SCALAR == cur.type and exact != EXACT:
+        return bool(precise or exact) and not within(old.num, cur.num)
+    return not reg_safe(old, cur, IdMap(0), exact, precise)
 
 
 def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
@@ -248,7 +267,8 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
     """Whether `cur` need not be looked at since `old` was, at this exactness."""
     if len(old.frames) != len(cur.frames) or old.sleepable != cur.sleepable:
         return False
-    if old.hint is not None and _still_differs(m, old, cur, exact):
+    hint = old.hint
+    if hint is not None and _still_differs(m, old, cur, hint, exact):
         return False
     ids = IdMap(m.ids)
     if not _holds_safe(old, cur, ids):
@@ -257,16 +277,14 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
     for number, (ours, theirs) in enumerate(zip(old.frames, cur.frames, strict=True)):
         if ours.callsite != theirs.callsite or ours.callback_depth > theirs.callback_depth:
             return False
-        live = live_regs[old.insn_of(number)]
-        precise = ours.precise_regs
-        for register in range(11):
-            if live >> register & 1:
-                a, b = ours.regs[register], theirs.regs[register]
-                if a is b and not a.id and not a.ref and a.type != r.SCALAR:
-                    continue
-                if not reg_safe(a, b, ids, exact, precise >> register & 1):
-                    old.hint = (number, register)
-                    return False
+        precise, our_regs, their_regs = ours.precise_regs, ours.regs, theirs.regs
+        for register in MEMBERS[live_regs[old.insn_of(number)]]:
+            a, b = our_regs[register], their_regs[register]
+            if a is b and not a.id and not a.ref:
+                continue
+            if not reg_safe(a, b, ids, exact, precise >> register & 1):
+                old.hint = (number, register)
+                return False
         spi = _stack_safe(m, ours, theirs, ids, exact)
         if spi >= 0:
             old.hint = (number, ~spi)
@@ -405,16 +423,15 @@ def _clean(m: Machine, state: State) -> None:
     functions = [frame.subprog for frame in state.frames]
     query = m.liveness.query(state.idx, calls, functions) if any(frame.stack for frame in state.frames) else None
     for number, frame in enumerate(state.frames):
-        live = m.live_regs[state.insn_of(number)]
-        for register in range(10):
-            if not live >> register & 1:
-                frame.regs[register] = NOTHING
+        regs, stack = frame.regs, frame.stack
+        for register in MEMBERS[~m.live_regs[state.insn_of(number)] & _ALL_BUT_R10]:
+            regs[register] = NOTHING
         if query is None:
             continue
         alive = query.alive(number)
-        for spi, slot in enumerate(frame.stack):
+        for spi, slot in enumerate(stack):
             if slot is not EMPTY and not alive >> spi & 1:
-                frame.stack[spi] = EMPTY
+                stack[spi] = EMPTY
 
 
 def _clean_final(m: Machine, states: list[State], cur: State) -> None:
