@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -511,4 +512,10 @@ def read_btf(source: str | Path | bytes | Btf, base: Btf | None = None) -> Btf:
     """BTF from a path, from bytes, or as it is. Raises BtfError, and OSError where the file cannot be read."""
     if isinstance(source, Btf):
         return source
-    return Btf(source if isinstance(source, bytes) else Path(source).read_bytes(), base)
+    return _opened(source if isinstance(source, bytes) else Path(source).read_bytes(), base)
+
+
+@lru_cache(maxsize=8)
+def _opened(data: bytes, base: Btf | None) -> Btf:
+    """A kernel's BTF has some megabytes, and a test run gives the same one to every program."""
+    return Btf(data, base)

@@ -315,10 +315,10 @@ def check_access(
             m.fail(f"R{register} invalid mem access '{type_name(kind)}'")
     handler(m, register, reg, off + reg.off, size, writes, value, signed)
     if size < 8 and value >= 0 and not writes:
-        _narrow(m, value, size, signed)
+        narrow(m, value, size, signed)
 
 
-def _narrow(m: Machine, value: int, size: int, signed: bool) -> None:
+def narrow(m: Machine, value: int, size: int, signed: bool) -> None:
     """A load of fewer than eight bytes fills the register with zeros or with the sign."""
     reg = m.frame.regs[value]
     if reg.type != r.SCALAR:

@@ -147,7 +147,7 @@ _LOADS = frozenset({Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE})
 _STORES = frozenset({Kind.STORE, Kind.STORE_IMM, Kind.STORE_RELEASE})
 
 NOTHING, MOVE, COMBINE, LOAD, STORE, COMPARE, OTHER = range(7)
-"""What an instruction is to the walk: r = s; r = r op s; r from memory; r to memory; r compared with s; see `_other`."""
+"""What it is to the walk: r = s; r = r op s; r from memory; r to memory; r compared with s; all else, see `_other`."""
 
 
 class Effect(NamedTuple):

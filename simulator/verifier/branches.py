@@ -31,10 +31,18 @@ def make_step(m: Machine, idx: int, insn: Insn) -> Step:
     """The transfer function of a conditional jump; it returns the slot that this path goes on with."""
     row = insn.row
     if (row.reg and insn.imm) or (not row.reg and insn.src):
-        return m.failing("BPF_JMP/JMP32 uses reserved fields", after=insn.dst)
+        return _counted(m, m.failing("BPF_JMP/JMP32 uses reserved fields", after=insn.dst))
     if insn.dst > 10 or insn.src > 10:
-        return m.failing(f"R{insn.dst if insn.dst > 10 else insn.src} is invalid")
+        return _counted(m, m.failing(f"R{insn.dst if insn.dst > 10 else insn.src} is invalid"))
     return Branch(m, idx, insn).run
+
+
+def _counted(m: Machine, step: Step) -> Step:
+    def run() -> int:
+        m.jumps += 1
+        return step()
+
+    return run
 
 
 class Branch:
@@ -60,6 +68,7 @@ class Branch:
     def run(self) -> int:
         """Goes one way, and leaves the other way for later where both are possible."""
         m, insn = self.m, self.insn
+        m.jumps += 1
         regs = m.frame.regs
         dst = regs[insn.dst]
         src = self.constant

@@ -112,6 +112,7 @@ class Machine:
         self._note_call_facts()
         self._note_program_facts()
         self._reset_counts()
+        self.readable_slots: set[bytes] = set()
         self.steps: list[Run | None] = [None] * len(self.code)
         self.trail = Trail() if log_level else None
 
@@ -145,6 +146,7 @@ class Machine:
         self.callbacks: set[int] = set()
         self.async_callbacks: set[int] = set()
         self.unresolved: set[int] = set()
+        self.plain_steps: dict[tuple[int, int, tuple[int, int] | None], Step] = {}
         self.seen = [False] * len(self.code)
         self.pointer_kinds: list[int] = [0] * len(self.code)
         self._loop_inline: dict[int, int | None] = {}
@@ -354,8 +356,15 @@ class Machine:
         """Notes in the path's history what the instruction touched, for the walk back."""
         history = self.state.history
         if not self.recorded:
-            history.append(Step(self.idx, self.prev_idx, stack, src_is_stack, dst_is_stack, linked))
             self.recorded = True
+            if linked or src_is_stack or dst_is_stack:
+                history.append(Step(self.idx, self.prev_idx, stack, src_is_stack, dst_is_stack, linked))
+                return
+            key = (self.idx, self.prev_idx, stack)
+            step = self.plain_steps.get(key)
+            if step is None:
+                step = self.plain_steps[key] = Step(self.idx, self.prev_idx, stack)
+            history.append(step)
             return
         old = history[-1]
         history[-1] = Step(

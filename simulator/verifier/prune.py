@@ -186,7 +186,7 @@ def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], ex
 
 
 def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
-    """`not reg_safe` with no identity matched yet; registers with the same knowledge are left to the whole comparison."""
+    """`not reg_safe` with no identity matched yet; the same register twice is left to the whole comparison."""
     if old is cur:
         return False
     if old.type == r.SCALAR == cur.type and exact != EXACT:

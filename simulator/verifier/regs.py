@@ -7,6 +7,7 @@ Source: enum bpf_reg_type, enum bpf_type_flag and struct bpf_reg_state of includ
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from simulator.verifier.scalar import Scalar, const
@@ -63,6 +64,7 @@ ZERO: Final = const(0)
 """The variable part of a pointer that has none."""
 
 
+@cache
 def type_name(kind: int) -> str:
     """A type as the kernel's messages name it, such as "map_value_or_null" or "trusted_ptr_"."""
     base = kind & BASE_MASK

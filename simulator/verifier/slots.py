@@ -7,7 +7,7 @@ checks that come before a program is known to be sound read these; what comes af
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bpflisp.spec.insn import SLOT_SIZE
@@ -87,6 +87,10 @@ class Slots:
     src: tuple[int, ...]
     off: tuple[int, ...]
     imm: tuple[int, ...]
+    _after: list[tuple[int, ...] | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_after", [None] * len(self.opcode))
 
     @staticmethod
     def of(code: bytes) -> Slots:
@@ -147,6 +151,12 @@ class Slots:
 
         A call goes on at the next slot. The order decides the numbering of loops and the order of propagation.
         """
+        found = self._after[at]
+        if found is None:
+            found = self._after[at] = self._successors(at)
+        return found
+
+    def _successors(self, at: int) -> tuple[int, ...]:
         opcode = self.opcode[at]
         if opcode & CLASS_MASK not in (JMP, JMP32):
             return (at + self.width(at),)

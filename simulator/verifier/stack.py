@@ -23,6 +23,7 @@ from simulator.verifier.regs import (
 )  # fmt: skip
 from simulator.verifier.scalar import UNKNOWN
 from simulator.verifier.state import (
+    ALL_SPILL,
     DYNPTR_BYTE,
     INVALID,
     MISC,
@@ -82,7 +83,7 @@ def _misc_below(types: bytes, count: int) -> bytes:
 def _spill(frame: Frame, spi: int, reg: Reg, size: int) -> None:
     """Stores a value of `size` bytes at the low end of a slot."""
     rest = 8 - size
-    types = _misc_below(frame.stack[spi].types, rest)[:rest] + bytes([SPILL] * size)
+    types = _misc_below(frame.stack[spi].types, rest)[:rest] + bytes([SPILL] * size) if rest else ALL_SPILL
     frame.stack[spi] = Slot(types, reg)
 
 
@@ -97,12 +98,13 @@ def write(m: Machine, ptr: Reg, off: int, size: int, value: int, insn_idx: int) 
     """A store through a stack pointer; `value` is the register stored, -1 for an immediate or an unknown value."""
     frame = m.state.frames[ptr.data]
     if ptr.num.mask == 0:
-        _write_fixed(m, frame, off + ptr.num.smin, size, value, insn_idx)
+        write_fixed(m, frame, off + ptr.num.smin, size, value, insn_idx)
     else:
         _write_variable(m, frame, ptr, off, size, value, insn_idx)
 
 
-def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn_idx: int) -> None:
+def write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn_idx: int) -> None:
+    """A store at a fixed offset that is known to be inside the frame's stack."""
     low = -off - 1
     spi = low // 8
     current = m.frame
@@ -110,7 +112,8 @@ def _write_fixed(m: Machine, frame: Frame, off: int, size: int, value: int, insn
     insn = m.code[insn_idx]
     assert insn is not None
     imm = insn.imm if insn.row.kind is Kind.STORE_IMM else None
-    m.objects.destroy_dynptr(m, frame, spi)
+    if frame.stack[spi].types[0] == DYNPTR_BYTE:
+        m.objects.destroy_dynptr(m, frame, spi)
     m.check_fastcall_contract(frame.subprog, insn_idx, off)
     m.scratched_slots |= 1 << spi
     aligned = off % 8 == 0
@@ -208,7 +211,7 @@ def read(m: Machine, ptr: Reg, off: int, size: int, dst: int, register: int) -> 
     """A load through a stack pointer into register `dst`; -1 where only the access is checked."""
     frame = m.state.frames[ptr.data]
     if ptr.num.mask == 0:
-        _read_fixed(m, frame, off + ptr.num.smin, size, dst)
+        read_fixed(m, frame, off + ptr.num.smin, size, dst)
         return
     if dst < 0:
         m.fail(
@@ -239,7 +242,8 @@ def _check_bytes(m: Machine, types: bytes, low: int, off: int, size: int) -> Non
         m.fail(f"invalid read from stack off {off}+{i} size {size}")
 
 
-def _read_fixed(m: Machine, frame: Frame, off: int, size: int, dst: int) -> None:
+def read_fixed(m: Machine, frame: Frame, off: int, size: int, dst: int) -> None:
+    """A load at a fixed offset that is known to be inside the frame's stack."""
     low = -off - 1
     spi = low // 8
     slot = frame.stack[spi]
@@ -247,6 +251,10 @@ def _read_fixed(m: Machine, frame: Frame, off: int, size: int, dst: int) -> None
     m.check_fastcall_contract(m.frame.subprog, m.idx, off)
     m.liveness.read(frame.number, m.idx, 1 << spi)
     types = slot.types
+    if types == ALL_SPILL and size == 8 and dst >= 0:
+        m.frame.regs[dst] = slot.reg
+        m.remember(stack=(frame.number, spi))
+        return
     if types[7] != SPILL:
         _check_bytes(m, types, low, off, size)
         if dst >= 0:
@@ -316,10 +324,21 @@ def check_bounds(m: Machine, register: int, off: int, size: int, writes: bool, e
         if ptr.num.mask == 0:
             m.fail(f"invalid{extra} stack R{register} off={off} size={size}")
         m.fail(f"invalid variable-offset{extra} stack R{register} var_off={num_text(ptr)} off={off} size={size}")
-    needed = (-start + 7) // 8
-    m.note_stack_depth(frame, needed * 8)
-    if m.ways.reads_grow_stack or (writes and not extra.startswith(" indirect")):
+    reach(m, frame, start, grows=m.ways.reads_grow_stack or (writes and not extra.startswith(" indirect")))
+
+
+def reach(m: Machine, frame: Frame, off: int, grows: bool = True) -> None:
+    """A frame's stack is used down to an offset; what is known of it grows to there, where the access lets it."""
+    needed = (-off + 7) // 8
+    if grows and needed > len(frame.stack):
         frame.grow(needed)
+    if needed * 8 > m.stack_depth[frame.subprog]:
+        m.stack_depth[frame.subprog] = needed * 8
+
+
+def is_own_place(register: int, off: int, size: int) -> bool:
+    """Whether an access is one of the running function's own stack, inside it and aligned: nothing else to check."""
+    return register == 10 and off >= -MAX_STACK and off + size <= 0 and off % size == 0
 
 
 def check_initialized(
@@ -354,6 +373,12 @@ def check_initialized(
     if raw:
         _refuse_dynptr_bytes(m, frame, start, last + size)
         return True
+    if size:
+        first, end = (-start - 1) // 8, -(last + size) // 8
+        touched = (2 << first) - (1 << end)
+        if not writes and all(_is_readable(m, slot) for slot in frame.stack[end : first + 1]):
+            m.liveness.read(frame.number, m.idx, touched)
+            return False
     for at in range(start, last + size):
         low = -at - 1
         spi, byte = low // 8, low % 8
@@ -375,6 +400,17 @@ def check_initialized(
             m.fail(f"{read} from stack R{register} {where}+{at - start} size {size}")
         m.liveness.read(frame.number, m.idx, 1 << spi)
     return False
+
+
+def _is_readable(m: Machine, slot: Slot) -> bool:
+    """Whether every byte of a slot may be read by a helper, whichever are asked for."""
+    types = slot.types
+    if types[7] == SPILL:
+        return True
+    return types in m.readable_slots or (
+        all(kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok) for kind in types)
+        and m.readable_slots.add(types) is None
+    )
 
 
 def _refuse_dynptr_bytes(m: Machine, frame: Frame, start: int, end: int) -> None:

@@ -23,7 +23,7 @@ from bpflisp.spec.isa import (
     Kind,
     Op,
 )  # fmt: skip
-from simulator.verifier import access, arithmetic, branches, calls, helper_calls, prune
+from simulator.verifier import access, arithmetic, branches, calls, helper_calls, prune, stack
 from simulator.verifier import regs as r
 from simulator.verifier.calls import EXIT
 from simulator.verifier.regs import ZERO, Reg, const_reg, type_name
@@ -58,14 +58,33 @@ def make_step(m: Machine, idx: int, insn: Insn) -> Run:
 def _load(m: Machine, idx: int, insn: Insn, strict: bool, acquire: bool) -> Run:
     dst, src, off, size, then = insn.dst, insn.src, insn.off, insn.row.size, idx + 1
     signed = insn.row.kind is Kind.LOAD_SIGNED
-    check = access.check_access
+    check, kinds = access.check_access, m.pointer_kinds
+    if dst < 10 and m.ways.reads_grow_stack and stack.is_own_place(src, off, size):
+        return _load_own_stack(m, idx, insn, signed, not acquire)
 
     def step() -> int:
         kind = m.readable(src).type
         if dst >= 10:
             m.writable(dst)
         check(m, src, off, size, False, dst, strict, signed)
-        m.note_pointer_kind(kind, not acquire)
+        if kinds[idx] != kind:
+            m.note_pointer_kind(kind, not acquire)
+        return then
+
+    return step
+
+
+def _load_own_stack(m: Machine, idx: int, insn: Insn, signed: bool, trust_may_differ: bool) -> Run:
+    dst, off, size, then = insn.dst, insn.off, insn.row.size, idx + 1
+
+    def step() -> int:
+        frame = m.frame
+        stack.reach(m, frame, off)
+        stack.read_fixed(m, frame, off, size, dst)
+        if size < 8:
+            access.narrow(m, dst, size, signed)
+        if m.pointer_kinds[idx] != r.PTR_STACK:
+            m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
         return then
 
     return step
@@ -76,15 +95,38 @@ def _store(m: Machine, idx: int, insn: Insn) -> Run:
     register = insn.row.kind is Kind.STORE
     if insn.reserved():
         return m.failing(f"BPF_{'STX' if register else 'ST'} uses reserved fields")
+    check, kinds, value = access.check_access, m.pointer_kinds, src if register else -1
+    begin, commit = m.liveness.begin, m.liveness.commit
+    if stack.is_own_place(dst, off, size):
+        return _store_own_stack(m, idx, insn, value)
 
     def step() -> int:
         if register:
             m.readable(src)
         kind = m.readable(dst).type
-        m.liveness.begin(idx)
-        access.check_access(m, dst, off, size, True, src if register else -1)
-        m.liveness.commit()
-        m.note_pointer_kind(kind, False)
+        begin(idx)
+        check(m, dst, off, size, True, value)
+        commit()
+        if kinds[idx] != kind:
+            m.note_pointer_kind(kind, False)
+        return then
+
+    return step
+
+
+def _store_own_stack(m: Machine, idx: int, insn: Insn, value: int) -> Run:
+    off, size, then, live = insn.off, insn.row.size, idx + 1, m.liveness
+
+    def step() -> int:
+        if value >= 0:
+            m.readable(value)
+        frame = m.frame
+        live.begin(idx)
+        stack.reach(m, frame, off)
+        stack.write_fixed(m, frame, off, size, value, idx)
+        live.commit()
+        if m.pointer_kinds[idx] != r.PTR_STACK:
+            m.note_pointer_kind(r.PTR_STACK, False)
         return then
 
     return step
@@ -187,13 +229,7 @@ def _read_modify_write(m: Machine, idx: int, insn: Insn) -> Run:
 
 def _jump(m: Machine, idx: int, insn: Insn, kind: Kind) -> Run:
     if kind is Kind.BRANCH:
-        step = branches.make_step(m, idx, insn)
-
-        def branch() -> int:
-            m.jumps += 1
-            return step()
-
-        return branch
+        return branches.make_step(m, idx, insn)
     if kind is Kind.JUMP:
         target = idx + 1 + (insn.imm if insn.opcode & 7 == JMP32 else insn.off)
         problem = _jump_problem(insn)
