@@ -77,9 +77,7 @@ class Runs:
         for number, following in enumerate(successors):
             for run_after in following:
                 predecessors[run_after].append(number)
-        return Runs(
-            tuple(map(tuple, members)), tuple(successors), tuple(map(tuple, predecessors)), run_of, leads, ends
-        )
+        return Runs(tuple(map(tuple, members)), tuple(successors), tuple(map(tuple, predecessors)), run_of, leads, ends)
 
 
 class _Frame:
