@@ -376,7 +376,11 @@ def check_initialized(
     if size:
         first, end = (-start - 1) // 8, -(last + size) // 8
         touched = (2 << first) - (1 << end)
-        if not writes and all(_is_readable(m, slot) for slot in frame.stack[end : first + 1]):
+        if (
+            not writes
+            and first < len(frame.stack)
+            and all(_is_readable(m, slot) for slot in frame.stack[end : first + 1])
+        ):
             m.liveness.read(frame.number, m.idx, touched)
             return False
     for at in range(start, last + size):
