@@ -14,9 +14,13 @@ from typing import Any
 from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
+from simulator.network import Device, Neighbourhood, Route
+from simulator.objects import Objects
 from simulator.program import MapDef, Object, Program
 from simulator.sockets import Socket
 from simulator.timers import Timers
+
+__all__ = ["BOOT_TO_START", "WALL_CLOCK", "Clock", "Device", "Maps", "Route", "Task", "World"]
 
 BOOT_TO_START = 1_000_000_000_000
 """Nanoseconds since boot at which a world starts: not 0, which programs take for "never"."""
@@ -74,14 +78,6 @@ class Task:
     signals: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Device:
-    """A network interface: its name, and the most bytes that it sends after the link-layer header."""
-
-    name: str
-    mtu: int = 1500
-
-
 class Maps(Mapping[str, Map]):
     """The maps of a world by name; also as attributes: `world.maps.blocked`."""
 
@@ -136,6 +132,8 @@ class World:
         """Maps by the number that programs hold as their address."""
         self.clock = Clock()
         self.timers = self.clock.timers = Timers(self.memory)
+        self.objects = Objects(self.memory)
+        """What programs allocated, and the lists and trees that hold it."""
         self.task = Task()
         self.helpers = Mocks()
         self.random = Random(seed)
@@ -143,6 +141,8 @@ class World:
         self.user_memory = HostMemory()
         self.devices = {1: Device("lo", 65536)}
         """The network interfaces by number."""
+        self.network = Neighbourhood(self.devices)
+        """Routes and neighbours, which bpf_fib_lookup goes by."""
         self.sent: list[tuple[int, bytes]] = []
         """Copies of packets that programs sent to interfaces, by number."""
         self.sockets: list[Socket] = []

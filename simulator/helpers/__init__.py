@@ -6,17 +6,18 @@ from functools import cache
 from importlib import import_module
 
 _THEMES = (
-    "buffer", "checksums", "dynptr", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets", "system",
-    "text", "trace", "tracing",
+    "buffer", "checksums", "dynptr", "fib", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets",
+    "system", "text", "trace", "tracing",
 )  # fmt: skip
 
 
 @cache
 def known_names() -> frozenset[str]:
-    """The names of all helpers that there are, modelled or not."""
+    """The names of all helpers and kernel functions that there are, modelled or not."""
     from bpflisp.spec.helpers import all_helpers
+    from bpflisp.spec.kfuncs import all_kfuncs
 
-    return frozenset(helper.name for helper in all_helpers())
+    return frozenset(helper.name for helper in all_helpers()) | {kfunc.name for kfunc in all_kfuncs()}
 
 
 @cache

@@ -89,11 +89,24 @@ def override_return(machine: Machine, context: int, value: int, *_: int) -> int:
 
 @models("bpf_per_cpu_ptr")
 def per_cpu_ptr(machine: Machine, address: int, cpu: int, *_: int) -> int:
-    """A kernel variable on another CPU: the test's one stands for all; 0 for no such CPU."""
-    return address if cpu & M32 < machine.world.cpus else 0
+    """An object's copy of another CPU; a kernel variable's, where the test's one stands for all. 0: no such CPU."""
+    return _copy_of(machine, address, cpu & M32) if cpu & M32 < machine.world.cpus else 0
 
 
 @models("bpf_this_cpu_ptr")
 def this_cpu_ptr(machine: Machine, address: int, *_: int) -> int:
-    """A kernel variable on this CPU."""
-    return address
+    """The same of this CPU."""
+    return _copy_of(machine, address, machine.world.cpu)
+
+
+def _copy_of(machine: Machine, address: int, cpu: int) -> int:
+    found = machine.world.objects.allocated.get(address)
+    return address + cpu * found.per_cpu if found is not None else address
+
+
+@models("bpf_kptr_xchg")
+def kptr_xchg(machine: Machine, place: int, pointer: int, *_: int) -> int:
+    """Puts a pointer into a field of a value or object: what was there before."""
+    before = machine.read(place, 8)
+    machine.write(place, pointer.to_bytes(8, "little"))
+    return int.from_bytes(before, "little")

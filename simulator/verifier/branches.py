@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
+from simulator.managed import managed_fields
 from simulator.verifier import regs as r
 from simulator.verifier.maps import MapInfo
-from simulator.verifier.records import managed_fields
 from simulator.verifier.regs import ADD_CONST, ADD_CONST32, Reg, const_reg, scalar_reg
 from simulator.verifier.scalar import FLIPPED, const
 from simulator.verifier.state import SPILL, Holds, Slot, State
@@ -265,7 +265,8 @@ def not_null(reg: Reg) -> Reg:
     return Reg(reg.type & ~r.MAYBE_NULL, reg.off, reg.num, reg.id, reg.ref, reg.data)
 
 
-def _may_hold_lock(reg: Reg) -> bool:
+def may_hold_lock(reg: Reg) -> bool:
+    """Whether what a pointer points to has a lock, so that the pointer keeps its identity."""
     base = reg.type & r.BASE_MASK
     if base == r.PTR_MAP_VALUE:
         return reg.data[0].field_of("bpf_spin_lock", "bpf_res_spin_lock") is not None
@@ -287,7 +288,7 @@ def mark_null(state: State, register: int, is_null: bool) -> None:
         if is_null:
             return scalar_reg(other.num)
         new = not_null(other)
-        if not _may_hold_lock(new):
+        if not may_hold_lock(new):
             new = Reg(new.type, new.off, new.num, 0, new.ref, new.data)
         return new
 

@@ -91,13 +91,15 @@ def _call_global(m: Machine, idx: int, number: int) -> int:
     return idx + 1
 
 
-def push_callback(m: Machine, idx: int, subprog: int, setup: Setup, asynchronous: bool = False) -> None:
+def push_callback(
+    m: Machine, idx: int, subprog: int, setup: Setup, asynchronous: bool = False, sleepable: bool = False
+) -> None:
     """The function that a helper was given is looked at later, as it is called by the helper."""
     start = m.layout.subprograms[subprog].start
     m.callbacks.add(subprog)
     caller = m.frame
     if asynchronous:
-        _push_async(m, idx, subprog, setup)
+        _push_async(m, idx, subprog, setup, sleepable)
         return
     state = m.push_state(start, idx)
     enter(m, state, subprog, idx, setup)
@@ -106,8 +108,9 @@ def push_callback(m: Machine, idx: int, subprog: int, setup: Setup, asynchronous
     caller.callback_depth = 0
 
 
-def _push_async(m: Machine, idx: int, subprog: int, setup: Setup) -> None:
+def _push_async(m: Machine, idx: int, subprog: int, setup: Setup, sleepable: bool) -> None:
     state = State()
+    state.sleepable = sleepable
     frame = Frame(0, MAIN_CALLSITE, subprog)
     frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
     frame.async_entry = m.frame.async_entry + 1

@@ -13,10 +13,11 @@ from bpflisp.spec import hooks
 from bpflisp.spec import maps as map_spec
 from bpflisp.spec.helpers import Arg, ArgType, Proto, RetType
 from bpflisp.spec.insn import Insn
+from simulator.managed import Field
 from simulator.verifier import access, calls, stack
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.maps import RDONLY_PROG, Field, MapInfo
+from simulator.verifier.maps import RDONLY_PROG, MapInfo
 from simulator.verifier.refusal import Unsupported
 from simulator.verifier.regs import NOTHING, ZERO, Reg, is_null, scalar_reg, type_name
 from simulator.verifier.stack import UNKNOWN_REG
@@ -108,6 +109,7 @@ class Call:
     dynptr: Reg | None = None
     returned: tuple[object, int] | None = None
     kptr: Field | None = None
+    of_object: bool = False
 
 
 class Helpers:
@@ -426,7 +428,8 @@ def _dynptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int)
 
 
 def _kptr(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, idx: int) -> None:
-    made.map, made.kptr = m.objects.kptr_argument(m, register, reg)
+    kept_in, made.kptr = m.objects.kptr_argument(m, register, reg)
+    made.map = kept_in or made.map
 
 
 _HANDLERS: Final = {

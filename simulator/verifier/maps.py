@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from simulator.managed import Field
 from simulator.program import MapDef
 
 RDONLY_PROG: Final = 1 << 7
@@ -12,19 +13,6 @@ WRONLY_PROG: Final = 1 << 8
 INNER_MAP: Final = 1 << 12
 READ_ONLY_TYPES: Final = frozenset({"devmap", "devmap_hash"})
 """Maps whose values no program writes, whatever their flags say (dev_map_init_map of kernel/bpf/devmap.c)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A part of a map's value that the kernel manages: its kind ("bpf_spin_lock", "bpf_timer", ...), place and size.
-
-    `target` is what a kptr or a graph root points to: (BTF, type id).
-    """
-
-    kind: str
-    offset: int
-    size: int
-    target: tuple[object, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,26 +46,12 @@ class MapInfo:
         return next((candidate for candidate in self.fields if candidate.kind in kinds), None)
 
 
-MANAGED_SIZES: Final = {
-    "bpf_spin_lock": 4,
-    "bpf_res_spin_lock": 4,
-    "bpf_timer": 16,
-    "bpf_wq": 16,
-    "bpf_list_head": 16,
-    "bpf_list_node": 24,
-    "bpf_rb_root": 16,
-    "bpf_rb_node": 32,
-    "bpf_refcount": 4,
-    "bpf_task_work": 8,
-}
-
-
 def _managed_fields(definition: MapDef) -> tuple[Field, ...]:
     if definition.btf is None or not definition.btf_value:
         return ()
-    from simulator.verifier.records import managed_fields
+    from simulator.managed import value_fields
 
-    return managed_fields(definition.btf, definition.btf_value)
+    return value_fields(definition.btf, definition.btf_value)
 
 
 def map_info(index: int, definition: MapDef) -> MapInfo:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.helpers import Arg
-from simulator.verifier import dynptrs, graphs, iterators, kptrs
+from simulator.managed import Field
+from simulator.verifier import dynptrs, graphs, iterators, kptrs, locks
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.maps import Field, MapInfo
+from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, scalar_reg, type_name
 from simulator.verifier.scalar import UNKNOWN
-from simulator.verifier.state import DYNPTR_BYTE, Frame, Holds, Ref, State
+from simulator.verifier.state import DYNPTR_BYTE, Frame, State
 
 if TYPE_CHECKING:
     from simulator.verifier.calls import Setup
@@ -57,60 +58,9 @@ class Objects:
 
     def spin_lock(self, m: Machine, register: int, reg: Reg, takes: bool) -> None:
         """bpf_spin_lock and bpf_spin_unlock of the lock that a register points to."""
-        if reg.num.mask:
-            m.fail(f"R{register} doesn't have constant offset. bpf_spin_lock has to be at the constant offset")
-        if reg.type != r.PTR_MAP_VALUE:
-            self._lock_of_object(m, reg, takes)
-            return
-        target: MapInfo = reg.data[0]
-        if target.definition.btf is None or not target.definition.btf_value:
-            m.fail(f"map '{target.name}' has to have BTF in order to use bpf_spin_lock")
-        field = target.field_of("bpf_spin_lock")
-        if field is None:
-            m.fail(f"map '{target.name}' has no valid bpf_spin_lock")
-        offset = reg.off + reg.num.smin
-        if field.offset != offset:
-            m.fail(f"off {offset} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}")
-        if takes:
-            self._take_lock(m, reg.id, target)
-        else:
-            self._give_lock(m, reg.id, target)
-
-    def _lock_of_object(self, m: Machine, reg: Reg, takes: bool) -> None:
-        field = graphs.lock_field(m, reg)
-        offset = reg.off + reg.num.smin
-        if field.offset != offset:
-            m.fail(f"off {offset} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}")
-        if takes:
-            self._take_lock(m, reg.id, graphs.allocation(reg))
-        else:
-            self._give_lock(m, reg.id, graphs.allocation(reg))
-
-    def _take_lock(self, m: Machine, identity: int, target: object) -> None:
-        old = m.state.holds
-        if any(ref.kind == "lock" for ref in old.refs):
-            m.fail("Locking two bpf_spin_locks are not allowed")
-        refs = (*old.refs, Ref("lock", identity, m.idx, target))
-        m.state.holds = Holds(refs, old.locks + 1, old.preempt, old.rcu, old.irq_id, identity, target)
-
-    def _give_lock(self, m: Machine, identity: int, target: object) -> None:
-        old = m.state.holds
-        if not old.locks:
-            m.fail("bpf_spin_unlock without taking a lock")
-        held = [ref for ref in old.refs if ref.kind == "lock" and ref.id == identity and ref.ptr is target]
-        if not held:
-            m.fail("bpf_spin_unlock of different lock")
-        refs = tuple(ref for ref in old.refs if ref is not held[0])
-        last = next((ref for ref in reversed(refs) if ref.kind == "lock"), None)
-        lock_id, lock_ptr = (last.id, last.ptr) if last is not None else (0, None)
-        m.state.holds = Holds(refs, old.locks - 1, old.preempt, old.rcu, old.irq_id, lock_id, lock_ptr)
-        self._forget_non_owning(m.state)
-
-    def _forget_non_owning(self, state: State) -> None:
-        def change(reg: Reg) -> Reg:
-            return scalar_reg(UNKNOWN) if reg.type & r.NON_OWN_REF else reg
-
-        state.replace_regs(change)
+        if graphs.in_tree_callback(m):
+            m.fail("can't spin_{lock,unlock} in rbtree cb")
+        locks.change(m, register, reg, locks.SPIN, takes)
 
     def timer(self, m: Machine, register: int, reg: Reg, known: tuple[MapInfo, int] | None) -> tuple[MapInfo, int]:
         """The timer that a register points to; its map."""
@@ -156,19 +106,24 @@ class Objects:
         elif made.dynptr.data[0] in ("skb", "skb_meta"):
             m.forget_packet()
 
-    def kptr_argument(self, m: Machine, register: int, reg: Reg) -> tuple[tuple[MapInfo, int], Field]:
-        """The map, and the slot in it, that bpf_kptr_xchg changes."""
-        if reg.type & r.BASE_MASK != r.PTR_MAP_VALUE:
-            m.unsupported("a kernel pointer in an allocated object")
-        return (reg.data[0], reg.data[1]), kptrs.slot(m, register, reg)
+    def kptr_argument(self, m: Machine, register: int, reg: Reg) -> tuple[tuple[MapInfo, int] | None, Field]:
+        """The map, if it is in one, and the slot that bpf_kptr_xchg changes."""
+        in_map = reg.type & r.BASE_MASK == r.PTR_MAP_VALUE
+        return (reg.data[0], reg.data[1]) if in_map else None, kptrs.slot(m, register, reg)
 
     def give_kptr(self, m: Machine, identity: int) -> None:
         """A reference moves into a map value: what it pointed to may no longer be used."""
         if not drop_ref(m.state, identity):
             return
+        percpu = r.MEM_ALLOC | r.MEM_PERCPU
+        protected = m.in_rcu_section()
 
         def change(reg: Reg) -> Reg:
-            return scalar_reg(UNKNOWN) if reg.ref == identity else reg
+            if reg.ref != identity:
+                return reg
+            if protected and reg.type & percpu == percpu:
+                return reg.but(ref=0, type=reg.type & ~r.MEM_ALLOC | r.MEM_RCU)
+            return scalar_reg(UNKNOWN)
 
         m.state.replace_regs(change)
 

@@ -65,6 +65,10 @@ class Ref(NamedTuple):
     ptr: object = None
 
 
+LOCK_KINDS: Final = frozenset({"lock", "res_lock", "res_lock_irq"})
+"""The kinds of references that are locks."""
+
+
 class Step(NamedTuple):
     """One remembered instruction of a path: where it is, where the path came from, and what it touched.
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
 
 _COMPOSITE: Final = frozenset({BtfKind.STRUCT, BtfKind.UNION})
+_NUMBERS: Final = frozenset({BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64})
 _POINTER_TAGS: Final = {"user": r.MEM_USER, "percpu": r.MEM_PERCPU, "rcu": r.MEM_RCU}
 DEEPEST: Final = 64
 """More levels of nesting than C has; BTF that goes deeper is not followed."""
@@ -188,6 +189,24 @@ def access(m: Machine, btf: Btf, type_id: int, off: int, size: int, allocated: b
             return found
         type_id, off, flags = found.target, 0, found.flags
     m.unsupported("a structure nested this deeply")
+
+
+def only_numbers(btf: Btf, type_id: int, depth: int = 0) -> bool:
+    """Whether a structure holds numbers alone, four levels deep."""
+    head = btf.type(type_id)
+    if head.kind not in _COMPOSITE or depth > 3:
+        return False
+    for member in btf.members(type_id):
+        inner, inner_head = resolve(btf, member.type)
+        if inner_head is not None and inner_head.kind in _COMPOSITE:
+            if not only_numbers(btf, inner, depth + 1):
+                return False
+            continue
+        if inner_head is not None and inner_head.kind is BtfKind.ARRAY:
+            _, inner_head = resolve(btf, btf.array(inner).element)
+        if inner_head is None or inner_head.kind not in _NUMBERS:
+            return False
+    return True
 
 
 def matches(m: Machine, btf: Btf, type_id: int, off: int, wanted_btf: Btf, wanted: int, strict: bool) -> bool:

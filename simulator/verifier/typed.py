@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec.btf import Btf, BtfError, BtfKind
 from bpflisp.spec.helpers import Arg, ArgType, RetType
 from bpflisp.spec.insn import Insn
-from simulator.verifier import access, attach, graphs, hookargs, kfuncs, kptrs, structs
+from simulator.verifier import access, attach, graphs, hookargs, kfuncs, kptrs, netfilter, structs
 from simulator.verifier import regs as r
+from simulator.verifier.kfunc_args import is_trusted
 from simulator.verifier.maps import MapInfo
 from simulator.verifier.regs import ZERO, Reg, type_name
 from simulator.verifier.resolve import Loaded, percpu_names
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from simulator.verifier.helper_calls import Call
     from simulator.verifier.machine import Machine
 
-_WRITERS = frozenset({"sched_cls", "sched_act", "xdp"})
 _SOCKET_OPTIONS: Final = frozenset({49, 57})
 """bpf_setsockopt and bpf_getsockopt, which a congestion control that is let go may not call."""
 
@@ -89,9 +89,10 @@ class Typed:
             hookargs.check_store(m, btf, type_id, off, size)
             return
         if writes:
-            if m.program_type in _WRITERS:
-                m.unsupported(f"a write to struct {name}")
-            m.fail("only read is supported")
+            if m.program_type not in netfilter.WRITERS:
+                m.fail("only read is supported")
+            netfilter.check_write(m, btf, type_id, off, size)
+            return
         found = structs.access(m, btf, type_id, off, size, False)
         if value >= 0:
             m.frame.regs[value] = self._loaded(m, reg, found)
@@ -118,7 +119,7 @@ class Typed:
         if reg.type & r.UNTRUSTED:
             return r.UNTRUSTED
         flags = found.flags
-        if not kfuncs.is_trusted(reg) and not reg.type & r.MEM_RCU:
+        if not is_trusted(reg) and not reg.type & r.MEM_RCU:
             return flags & ~(r.TRUSTED | r.MEM_RCU)
 
         def listed(suffix: str) -> bool:
@@ -191,10 +192,9 @@ class Typed:
             if "MEM_RDONLY" not in arg.flags:
                 m.fail(f"{made.name}() may write into memory pointed by R{register} type={type_name(reg.type)}")
             return
-        if reg.type & r.MEM_ALLOC and made.name in ("bpf_spin_lock", "bpf_spin_unlock"):
-            return
         if reg.type & r.MEM_ALLOC:
-            m.unsupported("objects that the program allocates, given to a helper")
+            self._check_object(m, made, register, reg)
+            return
         if reg.type & r.MEM_PERCPU:
             return
         releases = "OBJ_RELEASE" in arg.flags
@@ -206,6 +206,14 @@ class Typed:
             kptrs.check_fits(m, made.kptr, register, reg)
             return
         self._check_structure(m, made, register, reg, arg, kind)
+
+    def _check_object(self, m: Machine, made: Call, register: int, reg: Reg) -> None:
+        """An object that the program allocated: it holds a lock, keeps a pointer, or is given away to be kept."""
+        if reg.type & ~r.MEM_PERCPU != graphs.ALLOCATED:
+            m.fail("verifier bug: invalid PTR_TO_BTF_ID register for type match")
+        if made.name == "bpf_kptr_xchg" and register == 2:
+            assert made.kptr is not None  # the first argument was checked
+            kptrs.check_fits(m, made.kptr, register, reg)
 
     def _check_structure(self, m: Machine, made: Call, register: int, reg: Reg, arg: Arg, kind: ArgType) -> None:
         """That it points to the structure that the helper is written for."""
@@ -242,6 +250,8 @@ class Typed:
         btf, type_id = made.returned
         assert isinstance(btf, Btf)
         resolved, head = structs.resolve(btf, type_id)
+        if made.of_object:
+            return Reg(graphs.ALLOCATED | r.MEM_RCU, 0, ZERO, data=(btf, type_id))
         if head is not None and head.kind in (BtfKind.STRUCT, BtfKind.UNION):
             return Reg(r.PTR_BTF_ID | flags & ~r.MEM_RDONLY, 0, ZERO, data=(btf, type_id))
         return Reg(r.PTR_MEM | flags, 0, ZERO, data=(self._size(m, btf, resolved), 0))
@@ -254,8 +264,7 @@ class Typed:
 
     def special(self, m: Machine, made: Call) -> None:
         """bpf_per_cpu_ptr and bpf_this_cpu_ptr: what each CPU's copy of an allocated object is."""
-        if m.frame.regs[1].type & r.MEM_RCU:
-            m.unsupported("objects that the program allocates for each CPU")
+        made.of_object = bool(m.frame.regs[1].type & r.MEM_RCU)
 
     def trusted(self, m: Machine, name: str) -> Reg:
         """A context field that points to a kernel structure."""
