@@ -264,6 +264,13 @@ def _probed_set(neighbour: dict[str, Any]) -> dict[str, Any]:
     return {"first_unknown": probed["first_unknown"], "rows": rows + borrowed}
 
 
+_MORE_FLAGS = {
+    "bpf_rbtree_root": ("RET_NULL",), "bpf_rbtree_left": ("RET_NULL",), "bpf_rbtree_right": ("RET_NULL",),
+    "bpf_list_front": ("RET_NULL",), "bpf_list_back": ("RET_NULL",),
+}  # fmt: skip
+"""Flags that the sets of the data lack, and that 6.18.44 acts on: its log shows what these give as ptr_or_null_."""
+
+
 def kfuncs(shared: Path) -> list[dict[str, Any]]:
     """One row a kfunc; `args` and `ret` where the probed kernel's BTF has it, else absent."""
     rows = []
@@ -272,12 +279,13 @@ def kfuncs(shared: Path) -> list[dict[str, Any]]:
         if "args" in kfunc:
             row["ret"] = kfunc["ret"]
             row["args"] = [[arg["name"], arg["ctype"]] for arg in kfunc["args"]]
-        row["sets"] = [
-            [entry["set"], sorted(re.sub("^KF_", "", flag) for flag in entry["flags"] or ()), _types(entry)]
-            for entry in kfunc["sets"]
-        ]
+        row["sets"] = [[entry["set"], sorted(_flags(kfunc["name"], entry)), _types(entry)] for entry in kfunc["sets"]]
         rows.append(row)
     return rows
+
+
+def _flags(name: str, entry: dict[str, Any]) -> set[str]:
+    return {re.sub("^KF_", "", flag) for flag in entry["flags"] or ()} | set(_MORE_FLAGS.get(name, ()))
 
 
 def _types(entry: dict[str, Any]) -> list[str]:

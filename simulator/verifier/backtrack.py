@@ -118,8 +118,8 @@ def _call(m: Machine, idx: int, later: int, insn: Insn, masks: Masks) -> None:
         masks.regs[masks.frame] &= ~ARGS_MASK
         masks.leave()
         return
-    if insn.src == 2 and insn.imm == 0:
-        raise CannotTrack
+    if insn.src == 2 and idx in m.unresolved:
+        raise CannotTrack  # the loader left the call empty
     masks.regs[masks.frame] &= ~1
     if insn.src == 0 and insn.imm == _TAIL_CALL and later - idx != 1:
         masks.enter()

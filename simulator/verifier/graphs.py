@@ -45,8 +45,8 @@ class Root:
 
 
 def is_object(kind: int) -> bool:
-    """Whether a type is that of a pointer to an allocated object, owned or not."""
-    return kind & r.BASE_MASK == r.PTR_BTF_ID and bool(kind & r.MEM_ALLOC) and not kind & r.UNTRUSTED
+    """Whether a type is that of a pointer to an allocated object, owned or not; 6.18 asks no more of it."""
+    return kind & r.BASE_MASK == r.PTR_BTF_ID and bool(kind & r.MEM_ALLOC)
 
 
 def is_non_owning(kind: int) -> bool:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SCALARS: Final = frozenset({BtfKind.INT, BtfKind.ENUM, BtfKind.ENUM64})
 COMPOSITE: Final = frozenset({BtfKind.STRUCT, BtfKind.UNION})
-_TRUST: Final = r.MEM_ALLOC | r.TRUSTED | r.NON_OWN_REF
 _FLAGS: Final = ~r.BASE_MASK
 
 SOCKET_STRUCTS: Final = {
@@ -49,6 +48,7 @@ class KfuncCall:
     """What is gathered from one call."""
 
     name: str
+    id: int
     flags: frozenset[str]
     btf: Btf
     proto: int
@@ -119,9 +119,9 @@ def is_trusted(reg: Reg) -> bool:
     """Whether what a pointer points to is known to stay alive."""
     if reg.ref:
         return True
-    if reg.type & r.BASE_MASK in SOCKET_STRUCTS and not reg.type & _FLAGS & ~_TRUST:
+    if reg.type & r.BASE_MASK in SOCKET_STRUCTS and not reg.type & _FLAGS & ~r.TRUST:
         return True
-    return bool(reg.type & _TRUST) and not reg.type & _FLAGS & ~_TRUST
+    return bool(reg.type & r.TRUST) and not reg.type & _FLAGS & ~r.TRUST
 
 
 def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg, type_id: int, idx: int) -> None:
@@ -314,9 +314,9 @@ def _object(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int, head
             workqueues.check_same_map(m, made.map, reg)
         made.map = reg.data
         return
-    unsafe = bool(reg.type & _FLAGS & ~_TRUST) and not reg.type & r.MEM_RCU
+    unsafe = bool(reg.type & _FLAGS & ~r.TRUST) and not reg.type & r.MEM_RCU
     if (base != r.PTR_BTF_ID or unsafe) and base not in SOCKET_STRUCTS:
-        expected = type_name(base | (reg.type & _TRUST))
+        expected = type_name(base | (reg.type & r.TRUST))
         m.fail(f"arg#{index} is {type_name(reg.type)} expected {expected} or socket")
     if base == r.PTR_BTF_ID:
         btf, type_id = reg.data

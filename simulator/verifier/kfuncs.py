@@ -49,7 +49,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _push_callback(m, made, idx)
     _sections(m, made)
     if made.release and not release(m, m.frame.regs[made.release].ref):
-        m.fail(f"kfunc {name}#{insn.imm} reference has not been acquired before")
+        m.fail(f"kfunc {name}#{made.id} reference has not been acquired before")
     if name.startswith(("bpf_list_push", "bpf_rbtree_add")):
         graphs.put(m, m.frame.regs[2].ref)
     if name == "bpf_throw":
@@ -85,7 +85,7 @@ def _described(m: Machine, name: str) -> KfuncCall:
     if name == "__bpf_trap":
         m.fail("unexpected __bpf_trap() due to uninitialized variable?")
     proto = btf.func_proto(func)
-    return KfuncCall(name, flags, btf, proto, btf.params(proto))
+    return KfuncCall(name, func, flags, btf, proto, btf.params(proto))
 
 
 def _check_sections_first(m: Machine, made: KfuncCall) -> None:

@@ -124,7 +124,7 @@ class Log:
             self.write(f" R{register}={reg_text(reg, frame, bool(frame.precise_regs >> register & 1))}")
         self._slots(m, frame, everything)
         held = [ref.id for ref in state.holds.refs if ref.id]
-        if held:
+        if held and state.holds.refs[0].id:  # the kernel looks at the first alone: the lock of a global has no id
             self.write(" refs=" + ",".join(map(str, held)))
         if frame.in_callback:
             self.write(" cb")

@@ -444,7 +444,8 @@ class Machine:
         if not self.ways.maps_are_not_null:
             return base in _NEVER_NULL_ONCE
         if base == r.PTR_BTF_ID:
-            return (bool(reg.type & (r.TRUSTED | r.MEM_ALLOC)) and not reg.type & r.UNTRUSTED) or bool(reg.ref)
+            flags = reg.type & ~r.BASE_MASK
+            return bool(reg.ref) or (flags & r.TRUST != 0 and flags & ~r.TRUST == 0)
         if base == r.PTR_MEM:
             return not reg.type & r.UNTRUSTED
         return base in (

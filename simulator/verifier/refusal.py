@@ -153,7 +153,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"cannot call GPL-restricted|GPL", "gpl-only"),
     (r"^cannot pass map_type|^cannot pass map", "map-not-allowed"),
     (r"Sleepable programs can only use|map.*compatib|offload", "map-not-allowed"),
-    (r"bpf_timer|bpf_wq|bpf_task_work|^timer pointer", "timer"),
+    (r"bpf_timer|bpf_wq|bpf_task_work|^timer pointer|^workqueue pointer", "timer"),
     (r"dynptr", "dynptr"),
     (r"iter_|an iterator|iterator", "iterator"),
     (r"kptr", "kptr"),
@@ -162,7 +162,10 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "graph",
     ),
     (r"bpf_(rcu_read_lock|preempt_disable|local_irq_save)-ed region|^unmatched rcu", "section"),
-    (r"spin_?(lock|_\{)|spin_\{|while holding a lock|bpf_spin|res_spin|lock-ed|lock.* must be held", "lock"),
+    (
+        r"spin_?(lock|_\{)|spin_\{|while holding a lock|bpf_spin|res_spin|lock-ed|lock.* must be held|AA deadlock",
+        "lock",
+    ),
     (r"rcu_read|preempt_(disable|enable)|-ed region|irq|preempt", "section"),
     (r"sleep", "sleepable"),
     (
@@ -182,7 +185,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"btf_id|attach|Tracing programs|BTF|btf|Only fentry|fmod_ret|lsm", "attach-target"),
     (r"uninitialized variable", "undefined-behaviour"),
     (r"readonly map|zero-terminated|format", "string-argument"),
-    (r"support non-zero flags", "function-arguments"),
+    (r"support non-zero flags|^arg\d+ expected pointer to func", "function-arguments"),
 )
 """(pattern searched in the kernel's message, stable class)."""
 

@@ -41,6 +41,8 @@ MEM_ALIGNED: Final = 1 << 25
 MEM_WRITE: Final = 1 << 26
 DYNPTR_SKB_META: Final = 1 << 27
 DYNPTR_FLAGS: Final = DYNPTR_LOCAL | DYNPTR_RINGBUF | DYNPTR_SKB | DYNPTR_XDP | DYNPTR_SKB_META
+TRUST: Final = MEM_ALLOC | TRUSTED | NON_OWN_REF
+"""Flags of a typed pointer that say that it may be followed; others take that away."""
 
 ADD_CONST64: Final = 1 << 31
 ADD_CONST32: Final = 1 << 30

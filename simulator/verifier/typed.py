@@ -100,6 +100,8 @@ class Typed:
     def _allocated(self, m: Machine, reg: Reg, off: int, size: int, writes: bool, value: int) -> None:
         """An access to an object of the program's own: numbers alone, and nothing that the kernel manages."""
         btf, type_id = reg.data
+        if not reg.ref and not reg.type & (r.NON_OWN_REF | r.MEM_RCU):
+            m.fail("verifier bug: ref_obj_id for allocated object must be non-zero")
         graphs.check_direct(m, reg, off, size)
         found = structs.access(m, btf, type_id, off, size, True)
         if value >= 0 and not writes:
