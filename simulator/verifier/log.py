@@ -194,8 +194,12 @@ class Log:
         at = m.line_index[idx] if idx < len(m.line_index) else -1
         if at < 0 or at == self._last_line:
             return
-        self._last_line = at
         line = m.program.line_info[at]
+        if self._last_line >= 0:
+            before = m.program.line_info[self._last_line]
+            if (before.file, before.line) == (line.file, line.line):
+                return  # another column of the same line
+        self._last_line = at
         self.write(f"{prefix}{line.text.lstrip()} @ {line.file.rsplit('/', 1)[-1]}:{line.line}\n")
 
     def new_function(self) -> None:
