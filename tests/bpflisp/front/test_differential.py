@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bpflisp import compile_text
 from bpflisp.spec import alu
 from bpflisp.spec.isa import Op
+from simulator.engines.kernel import KernelRefusedError
 from simulator.loader import load
 from simulator.run import run
 from simulator.world import World
@@ -22,6 +23,9 @@ from tests.bpflisp.front.running import engines
 
 EXAMPLES = int(os.environ.get("BPFLISP_DIFF", "80"))
 MASK = (1 << 64) - 1
+MEMORY = 16
+"""Bytes of the buffer `m`."""
+
 INTERESTING = [0, 1, 2, 7, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
                0x100000000, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, MASK]  # fmt: skip
 
@@ -51,10 +55,19 @@ class Returned(Exception):  # noqa: N818
         self.value = value
 
 
+class Broken(Exception):  # noqa: N818
+    """`(break)`."""
+
+
+class Continued(Exception):  # noqa: N818
+    """`(continue)`."""
+
+
 @dataclass
 class Variables:
     values: dict[str, int] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    memory: bytearray = field(default_factory=lambda: bytearray(MEMORY))
 
 
 def evaluate(form: Form, env: Variables) -> int:
@@ -125,13 +138,22 @@ def evaluate(form: Form, env: Variables) -> int:
             return evaluate_let(rest, env)
         case "dotimes":
             name, count = rest[0]  # type: ignore[misc]
-            assert isinstance(name, str)
-            assert isinstance(count, int)
-            for turn in range(count):
-                inner = scoped(env, name, "u64", turn)
-                evaluate(("progn", *rest[1:]), inner)
-                leave(env, inner, name)
-            return 0
+            return evaluate_loop(name, range(evaluate(count, env)), rest[1:], env)
+        case "dolist":
+            name, quoted = rest[0]  # type: ignore[misc]
+            assert isinstance(quoted, tuple)
+            return evaluate_loop(name, quoted[1], rest[1:], env)
+        case "while":
+            return evaluate_while(rest, env)
+        case "break":
+            raise Broken
+        case "continue":
+            raise Continued
+        case "load" | "store":
+            return evaluate_memory(head, rest, env)
+        case "min" | "max":
+            values = [evaluate(item, env) for item in rest]
+            return min(values) if head == "min" else max(values)
         case "return":
             raise Returned(evaluate(rest[0], env))
         case "cast":
@@ -145,8 +167,57 @@ def evaluate(form: Form, env: Variables) -> int:
     return alu.compute({**BINARY, **SHIFTS}[head], 64, *values)
 
 
+def evaluate_loop(name: Form, turns: Iterable[Form], body: list[Form], env: Variables) -> int:
+    assert isinstance(name, str)
+    for turn in turns:
+        assert isinstance(turn, int)
+        inner = scoped(env, name, "u64", turn)
+        try:
+            evaluate(("progn", *body), inner)
+        except Broken:
+            break
+        except Continued:
+            continue
+        finally:
+            leave(env, inner, name)
+    return 0
+
+
+def evaluate_while(rest: list[Form], env: Variables) -> int:
+    while evaluate(rest[0], env):
+        try:
+            evaluate(("progn", *rest[1:]), env)
+        except Broken:
+            break
+        except Continued:
+            continue
+    return 0
+
+
+def evaluate_memory(head: str, rest: list[Form], env: Variables) -> int:
+    """In the buffer `m`, or in the bytes of a variable."""
+    kind, where, off, *given = rest
+    assert isinstance(kind, str)
+    assert isinstance(off, int)
+    size = int(kind[1:]) // 8
+    if where == "m":
+        if head == "load":
+            return held(kind, int.from_bytes(env.memory[off : off + size], "little"))
+        value = evaluate(given[0], env)
+        env.memory[off : off + size] = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
+        return value
+    assert isinstance(where, tuple)
+    name = where[1]
+    assert isinstance(name, str)
+    value = evaluate(given[0], env)
+    word = bytearray(env.values[name].to_bytes(8, "little"))
+    word[off : off + size] = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
+    env.values[name] = held(env.types[name], int.from_bytes(word, "little"))
+    return value
+
+
 def scoped(env: Variables, name: str, kind: str, value: int) -> Variables:
-    return Variables({**env.values, name: value}, {**env.types, name: kind})
+    return Variables({**env.values, name: value}, {**env.types, name: kind}, env.memory)
 
 
 def leave(env: Variables, inner: Variables, name: str) -> None:
@@ -187,7 +258,7 @@ def forms(draw: st.DrawFn, scope: list[str], depth: int) -> Form:
     if depth == 0 or draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from(scope)) if draw(st.booleans()) else draw(numbers)
     fresh, variable = f"v{depth}", pick(name for name in scope if name[0] != "i")
-    match draw(st.integers(0, 16)):
+    match draw(st.integers(0, 22)):
         case 0 | 1 | 2:
             form = (pick(BINARY), one(), one())
             return "a" if divides_by_zero(form) else form
@@ -217,10 +288,39 @@ def forms(draw: st.DrawFn, scope: list[str], depth: int) -> Form:
             return (pick(["incf", "decf"]), variable, one())
         case 15:
             return ("let", ((fresh, pick(TYPES), one()),), one(fresh), one(fresh))
-    if draw(st.booleans()):
-        return ("when", one(), ("return", one()))
+        case 16:
+            return ("when", one(), ("return", one()))
+        case 17:
+            return ("load", *draw(places()))
+        case 18:
+            return ("store", *draw(places()), one())
+        case 19:
+            return (pick(["min", "max"]), one(), one())
+        case 20:
+            return ("store", "u8", ("stack-addr", variable), 0, one())
     counter = f"i{depth}"
-    return ("dotimes", (counter, draw(st.integers(0, 4))), one(counter))
+    body = [one(counter)]
+    if draw(st.booleans()):
+        body.append((pick(["when", "unless"]), one(counter), (pick(["break", "continue"]),)))
+        body.append(one(counter))
+    match draw(st.integers(0, 3)):
+        case 0:
+            return ("dotimes", (counter, draw(st.integers(0, 4))), *body)
+        case 1:
+            return ("dotimes", (counter, ("logand", one(), 3)), *body)
+        case 2:
+            listed = tuple(draw(st.lists(numbers, max_size=3)))
+            return ("dolist", (counter, ("quote", listed)), *body) if listed else 0
+    bound = ("<", counter, draw(st.integers(0, 4)))
+    return ("let", ((counter, "u64", 0),), ("while", bound, ("incf", counter, 1), *body), one(counter))
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[Form, ...]:
+    """A type, the buffer, and an aligned offset in it."""
+    kind = draw(st.sampled_from(TYPES))
+    size = int(kind[1:]) // 8
+    return kind, "m", draw(st.integers(0, MEMORY // size - 1)) * size
 
 
 def divides_by_zero(form: Form) -> bool:
@@ -242,7 +342,8 @@ def variables_in(form: Form) -> bool:
 
 PROGRAM = """
 (defsubprog compute (a0 b0 c0)
-  (let ((a {0} a0) (b {1} b0) (c {2} c0))
+  (let ((a {0} a0) (b {1} b0) (c {2} c0) (m (struct-alloc 16)))
+    (store u8 m 0 (load u8 m 1))
     {3}))
 (defprog p (:type :xdp)
   (with-packet (data end :min-len 64)
@@ -268,7 +369,12 @@ def test_compiled_and_evaluated_agree(kinds: tuple[str, ...], body: Form, given:
     for opt in (0, 2):
         program = load(compile_text(source, opt=opt), name="t")["p"]
         for engine in engines():
-            outcome = run(program, packet, World(), engine)
+            try:
+                outcome = run(program, packet, World(), engine)
+            except KernelRefusedError as refused:
+                # Loops in loops with tests in them are more than the verifier follows; a difference is none.
+                assert "BPF program is too large" in str(refused), source  # noqa: PT017
+                continue
             assert outcome.packet is not None
             got = int.from_bytes(outcome.packet[32:40], "little")
             assert got == expected, (engine, opt, hex(got), hex(expected))
