@@ -2,9 +2,10 @@
 
 A case is a world, packets in order, and what is there afterwards. Its file, fixtures/programs/NAME/cases.toml, has:
 `before.MAP = { key = value }`; `runs` with `packet` (hex digits, or a scapy expression in which `eth`, `ip` and `ip6`
-are ready), `context`, `retval` (a number or a name), `context_after`, `times`, `after_ms` (time that passes first);
-`after.MAP` with keys and values, or a list of records for a ring buffer; `after_count.MAP`. A key is a number, or an
-address. A value is a number, a list with one for each CPU, or hex digits in which `?` stands for any.
+are ready), `context`, `retval` (a number or a name), `context_after`, `packet_after`, `times`, `after_ms` (time that
+passes first); `after.MAP` with keys and values, or a list of records for a ring buffer; `after_count.MAP`; `user`, what
+lies in user memory. A key is a number, an address, or hex digits with a space in them. A value is a number, a list with
+one for each CPU, or hex digits in which `?` stands for any.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Step:
 
     retval: int
     packet: bytes | None = None
-    context: Mapping[str, int] | None = None
+    context: Mapping[str, Any] | None = None
     context_after: Mapping[str, int] | None = None
+    packet_after: bytes | None = None
     times: int = 1
     after_ms: int = 0
 
@@ -58,6 +60,7 @@ class Case:
     after_count: Mapping[str, int]
     cpu: int
     engines: Sequence[str]
+    user: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Fixture:
 @cache
 def all_fixtures() -> Sequence[Fixture]:
     """Every fixture, by name."""
-    return [_fixture(path) for path in sorted((ROOT / "programs").glob("*/cases.toml"))]
+    return [read_fixture(path) for path in sorted((ROOT / "programs").glob("*/cases.toml"))]
 
 
 def fixture(name: str) -> Fixture:
@@ -92,7 +95,8 @@ def fixture(name: str) -> Fixture:
     return next(found for found in all_fixtures() if found.name == name)
 
 
-def _fixture(path: Path) -> Fixture:
+def read_fixture(path: Path) -> Fixture:
+    """The fixture of a cases.toml."""
     data = tomllib.loads(path.read_text())
     name = path.parent.name
     programs = data.get("programs", [name])
@@ -110,6 +114,7 @@ def _case(row: Mapping[str, Any], program: str) -> Case:
         after_count=row.get("after_count", {}),
         cpu=row.get("cpu", 0),
         engines=row.get("engines", EVERY_ENGINE),
+        user=row.get("user", {}),
     )
 
 
@@ -118,11 +123,16 @@ def _step(row: Mapping[str, Any]) -> Step:
     return Step(
         retval=RETURN_VALUES[retval] if isinstance(retval, str) else retval,
         packet=packet(row["packet"]) if "packet" in row else None,
-        context=row.get("context"),
+        context=_context(row["context"]) if "context" in row else None,
         context_after=row.get("context_after"),
+        packet_after=packet(row["packet_after"]) if "packet_after" in row else None,
         times=row.get("times", 1),
         after_ms=row.get("after_ms", 0),
     )
+
+
+def _context(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 @cache
@@ -158,6 +168,8 @@ def play(case: Case, obj: Object, names: Mapping[str, str], engine: str) -> tupl
     for name, entries in case.before.items():
         for key, value in entries.items():
             _set(world.maps[name], key, names.get(value, value) if isinstance(value, str) else value)
+    for place, content in case.user.items():
+        world.user_memory[int(place, 0)] = bytes.fromhex(content)
     outcomes = []
     for step in case.steps:
         if step.after_ms:
@@ -174,6 +186,8 @@ def check(case: Case, world: World, outcomes: Sequence[Outcome]) -> None:
     for number, (step, outcome) in enumerate(zip(expected, outcomes, strict=True), 1):
         assert outcome.fault is None, f"run {number}: {outcome.fault}"
         assert outcome.retval == step.retval, f"run {number}: returned {outcome.retval}, not {step.retval}"
+        if step.packet_after is not None:
+            assert outcome.packet == step.packet_after, f"run {number}: {outcome.packet!r}"
         for name, value in (step.context_after or {}).items():
             assert outcome.context[name] == value, f"run {number}: {name} is {outcome.context[name]}, not {value}"
     for name, wanted in case.after.items():
@@ -212,6 +226,8 @@ def _set(target: Map, key: str, value: Any) -> None:
 
 def _key(of: Map, text: str) -> bytes:
     size = of.definition.key_size
+    if " " in text:
+        return bytes.fromhex(text)
     return int(text).to_bytes(size, "little") if text.isdigit() else ipaddress.ip_address(text).packed
 
 
