@@ -27,7 +27,7 @@ check: $(STAMP)
 agreement: $(STAMP)
 	$(BIN)/python -m tests.agreement.generate $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) \
 		--keep fixtures/verifier/generated
-	$(BIN)/python -m tests.agreement.engines --programs 1000
+	$(BIN)/python -m tests.agreement.engines --programs 4000
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

@@ -66,6 +66,9 @@ class Machine:
         ]
         for frame in self.frames:
             self.memory.put(frame)
+        self.blank = _NO_STACK
+        """What a frame holds before anything is written to it, and a packet's headroom: zeros here, in the kernel
+        whatever was there."""
         self.program: Program | None = None
         self.maps: Sequence[Map] = ()
         self.context: Region | None = None
@@ -102,7 +105,7 @@ class Machine:
     def begin(self) -> None:
         """Makes ready for one run: an empty stack, no frame but the first."""
         self.depth = self.tail_calls = 0
-        self.frames[0].view[:] = _NO_STACK
+        self.frames[0].view[:] = self.blank
 
     def set_packet(self, data: bytes | bytearray, meta: int = 0) -> None:
         """The packet's bytes from now on, of which the first `meta` are metadata, at the address they always have."""

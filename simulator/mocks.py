@@ -146,15 +146,15 @@ class HostMemory:
         """`size` bytes from here, or from the simulation's own memory; None where they are not all there."""
         from simulator.memory import ADDRESS_LIMIT, MemoryFault
 
+        for start, block in self._blocks.items():
+            if start <= address and address + size <= start + len(block):
+                return bytes(block[address - start : address - start + size])
         if address < ADDRESS_LIMIT:
             try:
                 found: bytes = memory.read(address, size)
             except MemoryFault:
                 return None
             return found
-        for start, block in self._blocks.items():
-            if start <= address and address + size <= start + len(block):
-                return bytes(block[address - start : address - start + size])
         return None
 
     def write(self, address: int, data: bytes) -> bool:

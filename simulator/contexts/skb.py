@@ -32,7 +32,7 @@ MAX_PACKET = 4096 - 64 - 320
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _LEAST = {_IPV4: 20, _IPV6: 40}
-_HOST, _BROADCAST, _MULTICAST, _OTHER_HOST = range(4)
+_HOST, _, _MULTICAST, _OTHER_HOST = range(4)
 _AF_INET, _AF_INET6 = 2, 10
 _MAX_WIRE, _MAX_SEGS = 65536, 65535
 
@@ -150,8 +150,7 @@ def _addresses(protocol: int, frame: bytes) -> tuple[int, bytes, bytes]:
 
 def _kind(destination: bytes) -> int:
     """Of a frame that came in on the loopback device, whose address is zero."""
-    if destination == b"\xff" * 6:
-        return _BROADCAST
+    # The loopback device has no broadcast address of its own: one of all ones is to it one more of a group.
     if destination[0] & 1:
         return _MULTICAST
     return _OTHER_HOST if any(destination) else _HOST

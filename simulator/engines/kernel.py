@@ -17,11 +17,12 @@ from typing import Final
 
 from bpflisp.spec import programs
 from simulator.engines import bpf_syscall, kernel_trace
-from simulator.engines.bpf_syscall import ENOTSUPP, BpfError, Handle, Ran
+from simulator.engines.bpf_syscall import ENOTSUPP, BpfError, Handle, ProgramRequest, Ran
 from simulator.engines.engine import EngineUnavailable, Options
 from simulator.engines.kernel_context import context_after, context_given
 from simulator.engines.kernel_load import NotInKernelError, Resources, create_map, program_request
-from simulator.engines.kernel_maps import Twin, twin_of
+from simulator.engines.kernel_maps import Twin
+from simulator.engines.kernel_twins import twin_of
 from simulator.maps.base import Map
 from simulator.maps.prog_array import ProgArray
 from simulator.outcome import Outcome
@@ -38,6 +39,8 @@ CANNOT_SET: Final = MappingProxyType(
         "helpers": "a mocked helper is refused",
         "redirect": "a redirection shows in the return value; its target does not",
         "r0": "a test run returns 32 bits of r0",
+        "bloom filters": "what a program pushes into one stays in the kernel: bpf(2) cannot read it out",
+        "stack traces": "the ids and traces of a stack_trace map are the kernel's, and stay there",
     }
 )
 """What of a world, or of an outcome, this engine cannot give -> what it does instead."""
@@ -122,6 +125,9 @@ def _why_not() -> str:
 def _on_cpu(cpu: int) -> Iterator[None]:
     """Runs this thread on one CPU, then where it could run before: per-CPU values are those of the world's CPU."""
     before = os.sched_getaffinity(0)
+    if before == {cpu}:
+        yield
+        return
     try:
         os.sched_setaffinity(0, {cpu})
     except OSError as error:
@@ -155,12 +161,22 @@ def _load(session: _Session, program: Program, world: World) -> Handle:
     twins = {index: session.twins[ours.handle].handle for index, ours in enumerate(bound)}
     kit = Resources(maps=twins, stack=session.kit.stack, btf=session.kit.btf)
     request = program_request(program, kit)
-    try:
-        handle = session.kit.keep(bpf_syscall.prog_load(request).handle)
-    except BpfError as error:
-        raise KernelRefusedError(program, error) from None
+    handle = session.kit.keep(_loaded(program, request))
     session.loaded[id(program)] = program, handle
     return handle
+
+
+def _loaded(program: Program, request: ProgramRequest) -> Handle:
+    """Loads the program without a log, which costs more than the rest where it is long; a refused one again with it."""
+    try:
+        return bpf_syscall.prog_load(request, log_level=0).handle
+    except BpfError as error:
+        if error.errno == errno.E2BIG:
+            raise KernelRefusedError(program, error) from None
+    try:
+        return bpf_syscall.prog_load(request).handle
+    except BpfError as error:
+        raise KernelRefusedError(program, error) from None
 
 
 def _twin(session: _Session, ours: Map, world: World) -> None:
@@ -175,17 +191,24 @@ def _twin(session: _Session, ours: Map, world: World) -> None:
             session.twins[made].push()
         return handle
 
+    def inner(found: Map) -> Handle:
+        if found.handle not in session.twins:
+            _twin(session, found, world)
+            session.twins[found.handle].push()
+        return session.twins[found.handle].handle
+
     handle = create_map(ours.definition, session.kit)
-    session.twins[ours.handle] = twin_of(ours, handle, world.memory, target)
+    session.twins[ours.handle] = twin_of(ours, handle, world.memory, target, inner)
 
 
 def _test_run(handle: Handle, program: Program, given: Input, options: Options) -> Ran:
     """The run itself. Raises InputRefused where the kernel does not take the input."""
     context = context_given(program, given)
-    arguments = program.type in ("raw_tracepoint", "raw_tracepoint_writable")
-    repeat = 0 if arguments or program.type == "syscall" else options.repeat
+    # Neither of these gives a context back, nor runs more than once; asked to, they refuse.
+    plain = program.type in ("raw_tracepoint", "raw_tracepoint_writable", "syscall")
+    repeat = 0 if plain else options.repeat
     try:
-        return bpf_syscall.prog_test_run(handle.fd, given.packet, context, repeat=repeat, context_out=not arguments)
+        return bpf_syscall.prog_test_run(handle.fd, given.packet, context, repeat=repeat, context_out=not plain)
     except BpfError as error:
         # EFAULT is what a tracing program that does not trace functions gets.
         if error.errno in (ENOTSUPP, errno.EOPNOTSUPP) or (program.type, error.errno) == ("tracing", errno.EFAULT):

@@ -19,7 +19,6 @@ from simulator.maps.base import Map, round_up
 from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
 from simulator.maps.ringbuf import RingBuffer
-from simulator.maps.unmodelled import Unmodelled
 
 if TYPE_CHECKING:
     from simulator.memory import Memory
@@ -183,6 +182,8 @@ class PerfTwin(Twin):
         """Opens and closes the readers that the world opened and closed."""
         open_ones = (struct.unpack("<I", key)[0] for key in self.array.keys())  # noqa: SIM118 (keys as bytes)
         wanted = set(open_ones) & set(range(possible_cpus()))
+        for cpu in [cpu for cpu, reader in self.readers.items() if reader.worn]:
+            self.readers.pop(cpu).close()
         for cpu in wanted - self.readers.keys():
             reader = self.readers[cpu] = SampleReader(cpu)
             bpf_syscall.map_update(self.handle.fd, struct.pack("<I", cpu), struct.pack("<i", reader.handle.fd))
@@ -210,16 +211,3 @@ class EmptyTwin(Twin):
         if filled:
             kind = self.ours.definition.type
             raise EngineUnavailable(f"the entries of {kind} map {self.ours.name!r} cannot be put into the kernel's")
-
-
-def twin_of(ours: Map, handle: Handle, memory: Memory, load: Callable[[ProgArray, int], Handle | None]) -> Twin:
-    """The twin for a map of this type; `load` loads the program at an index of a prog array."""
-    if isinstance(ours, ProgArray):
-        return ProgTwin(ours, handle, load)
-    if isinstance(ours, PerfEventArray):
-        return PerfTwin(ours, handle)
-    if isinstance(ours, RingBuffer):
-        return RingTwin(ours, handle, memory)
-    if ours.definition.type in PLAIN_TYPES and not isinstance(ours, Unmodelled):
-        return PlainTwin(ours, handle)
-    return EmptyTwin(ours, handle)

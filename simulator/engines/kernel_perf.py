@@ -52,6 +52,12 @@ class SampleReader:
             tail += size
         struct.pack_into("<Q", self._memory, _TAIL_OFFSET, tail)
 
+    @property
+    def worn(self) -> bool:
+        """Whether half of the ring was written. What fills a sample up is what the ring held there before, so that a
+        reader is better replaced before it starts again at its beginning."""
+        return bool(struct.unpack_from("<Q", self._memory, _HEAD_OFFSET)[0] > self._size // 2)
+
     def close(self) -> None:
         """Lets go of event and memory."""
         self._memory.close()

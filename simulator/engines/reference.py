@@ -232,7 +232,7 @@ class Stepper:
             raise ProgramFault("stack", f"more than {MAX_FRAMES} frames")
         machine.depth += 1
         try:
-            machine.frames[machine.depth].view[:] = bytes(machine.frames[machine.depth].size)
+            machine.frames[machine.depth].view[:] = machine.blank
             return self.call(start, arguments)
         finally:
             machine.depth -= 1

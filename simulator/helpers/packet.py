@@ -281,7 +281,7 @@ def xdp_adjust_head(machine: Machine, context: int, difference: int, *_: int) ->
         machine.hidden = bytes(machine.hidden) + data[:by]
         data = data[by:]
     else:
-        before = bytes(machine.hidden).rjust(-by, b"\0")
+        before = bytes(machine.hidden).rjust(-by, machine.blank[:1])
         machine.hidden, data = before[:by], before[by:] + data
     machine.headroom += by
     change(machine, data)
@@ -311,7 +311,7 @@ def xdp_adjust_meta(machine: Machine, context: int, difference: int, *_: int) ->
         return -errno.EACCES
     whole = bytes(machine.packet.view)
     room = bytes(machine.hidden)
-    changed = whole[by:] if by >= 0 else room.rjust(-by, b"\0")[by:] + whole
+    changed = whole[by:] if by >= 0 else room.rjust(-by, machine.blank[:1])[by:] + whole
     machine.hidden = room + whole[:by] if by >= 0 else room[:by]
     machine.headroom += by
     machine.set_packet(changed, meta)

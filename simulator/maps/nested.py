@@ -58,6 +58,11 @@ class MapOfMaps(Map):
             self._done(-errno.E2BIG, "update")
         self._maps[key] = inner
 
+    @property
+    def entries(self) -> dict[bytes, Map]:
+        """The maps by their keys."""
+        return dict(self._maps)
+
     @staticmethod
     def _fits(template: MapDef, inner: MapDef) -> bool:
         """The kernel's test: type, sizes and flags alike; entries only of arrays without F_INNER_MAP."""

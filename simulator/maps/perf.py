@@ -15,8 +15,9 @@ from simulator.program import MapDef
 class PerfEventArray(Map):
     """A perf event array whose entries are all open: each CPU's reader is there, as perf_buffer__new makes them.
 
-    `read` takes the samples of a CPU, or of all in the order in which they came. `closed` are indices without a
-    reader: output there is refused.
+    `read` takes the samples of a CPU, or of all in the order in which they came: as the kernel hands them over, filled
+    up with zeros so that their length is four less than a multiple of eight. `closed` are indices without a reader:
+    output there is refused.
     """
 
     def __init__(self, definition: MapDef, memory: Memory, cpus: int) -> None:
@@ -37,7 +38,7 @@ class PerfEventArray(Map):
             return -errno.ENOENT
         if index != cpu:
             return -errno.EOPNOTSUPP
-        self._samples.append((index, sample))
+        self._samples.append((index, sample.ljust(base.round_up(len(sample) + _LENGTH, 8) - _LENGTH, b"\0")))
         return 0
 
     def read(self, cpu: int | None = None) -> list[bytes]:
@@ -54,5 +55,8 @@ class PerfEventArray(Map):
     def keys(self) -> Iterator[bytes]:
         return (struct.pack("<I", index) for index in range(self.entries) if index not in self.closed)
 
+
+_LENGTH = 4
+"""Bytes of a sample's length, which stands before it."""
 
 _FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY | base.F_PRESERVE_ELEMS

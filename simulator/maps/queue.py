@@ -67,6 +67,15 @@ class Queue(Map):
         self._check(key, value)
         self._done(self.push(value, flags), "push")
 
+    @property
+    def pushed(self) -> list[bytes]:
+        """The values in the order in which they were pushed."""
+        return list(self._values)
+
+    def refill(self, values: list[bytes]) -> None:
+        """Makes these its values, as if they had been pushed one after the other."""
+        self._values = list(values)
+
     def take(self) -> bytes | None:
         """Takes the next value out; None where there is none."""
         result, value = self.pop(b"")
@@ -118,6 +127,11 @@ class BloomFilter(Map):
         """Pushes."""
         self._check(key, value)
         self._done(self.push(value, flags), "push")
+
+    @property
+    def pushed(self) -> set[bytes]:
+        """The values that were pushed."""
+        return set(self._values)
 
     def __contains__(self, value: object) -> bool:
         from simulator.maps import typed

@@ -1,9 +1,10 @@
 """Do the engines run programs as the kernel does? `python -m tests.agreement.engines [--corpus FILE]`.
 
-Programs that the kernel accepts, generated or of a corpus, are run on packets in worlds with filled maps: by each of
-our engines and by the kernel, packet after packet. Compared are the return value, the packet, the maps and the ring
-buffers. A fault is a disagreement: an accepted program never faults. What the kernel itself does not do twice alike (it
-leaked an address, or read stack that nobody wrote) is set aside.
+Programs that the kernel accepts, generated or of a corpus, are run in worlds whose maps are filled in several ways, on
+packets of several kinds: by each of our engines and by the kernel. Compared are the return value, the packet, the
+context's fields, the maps, and the records of ring buffers and perf event arrays. A fault is a disagreement: an
+accepted program never faults. Programs that the kernel cannot run, or that ask for what is the host's own, are held
+against our first engine instead ("agree: ours").
 """
 
 from __future__ import annotations
@@ -12,85 +13,73 @@ import argparse
 import gzip
 import json
 import os
-import random
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from bpflisp.spec import programs
-from bpflisp.spec.isa import CALL_HELPER, Kind
-from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import BpfError
-from simulator.engines.engine import EngineUnavailable
-from simulator.engines.kernel import KernelRefusedError
-from simulator.engines.kernel_load import Resources, program_request
-from simulator.engines.kernel_maps import PLAIN_TYPES
 from simulator.maps.base import MapError
-from simulator.outcome import Outcome
-from simulator.packet import PACKET_TYPES, InputRefused
+from simulator.packet import PACKET_TYPES, Input
 from simulator.program import Program
-from simulator.run import run
-from simulator.world import World
+from tests.agreement.code import Code
+from tests.agreement.runs_compared import BAD, Plan, Tally, compare, not_comparable, plan
 from tests.agreement.workers import Lost, work
 from tests.engines import HERE
 
 ENGINES = HERE
-FUEL = 2_000_000
+SIZE = (5, 8)
+"""States and inputs of a generated program."""
 
-HELD_RUNS = 1_000_000
-"""How often the program that holds memory runs: some tens of milliseconds."""
-
-MANY = 256
-"""Entries of an LRU map that no program here fills."""
-
-NOT_THE_WORLD_S = frozenset({5, 7, 35, 80, 109, 117, 118, 119, 120, 123, 125, 158, 160, 208})
-"""Helpers, by number, that tell the kernel's time, chance, tasks and cgroups, or signal the process: not a world's."""
-
-KINDS = ("agree", "differ", "fault", "unmodelled", "set aside", "not run", "lost")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One program on one engine: `kind` is one of KINDS; `detail` says more."""
-
-    id: str
-    engine: str
-    kind: str
-    detail: str = ""
+Counts = Mapping[tuple[str, str], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints how many programs agree, by engine; exit code 1 where one differs, faults or is lost."""
+    """Prints how many cases agree, by engine; exit code 1 where one differs, faults or is lost."""
     options = _options().parse_args(arguments)
     tasks: list[Any] = list(_records(options)) if options.corpus else _seeds(options)
-    runner = partial(run_record if options.corpus else run_seed, tuple(options.engines), options.seed)
-    results: list[Result] = []
+    runner = partial(run_record if options.corpus else run_seed, tuple(options.engines), tuple(options.size))
+    total: Counter[tuple[str, str]] = Counter()
+    words: list[tuple[str, str, str, str]] = []
+    start, done = time.monotonic(), 0
     for number, answer in work(runner, tasks, jobs=options.jobs, seconds=options.timeout, prepare=_nothing):
         name = tasks[number]["id"] if options.corpus else str(tasks[number])
-        rows = [("-", "lost", answer.why)] if isinstance(answer, Lost) else answer
-        results += [Result(name, *row) for row in rows]
-    print(f"seed {options.seed}, {len(tasks)} programs")
-    return _report(results, options.show)
+        counts, said = ({("-", "lost"): 1}, {("-", "lost"): answer.why}) if isinstance(answer, Lost) else answer
+        total.update(counts)
+        words += [(name, *key, word) for key, word in said.items()]
+        done += 1
+        if time.monotonic() - start > options.seconds:
+            break
+    spent = time.monotonic() - start
+    print(f"seed {options.seed}, {done} programs of {options.size[0]} states x {options.size[1]} inputs")
+    wrong = _report(total, words, options.show, spent)
+    if wrong and not options.corpus:
+        for name in list(dict.fromkeys(row[0] for row in words if row[2] in BAD))[: options.shrink]:
+            shrunk(int(name), tuple(options.engines), tuple(options.size), options.keep)
+    return 1 if wrong else 0
 
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.agreement.engines", description=__doc__)
     parser.add_argument("--corpus", type=Path, help="records, one a line, .gz; their BTF in btf.jsonl.gz beside it")
     parser.add_argument("--programs", type=int, default=1000, metavar="N", help="how many to generate")
-    parser.add_argument("--seed", type=int, default=int(time.strftime("%Y%m%d")), help="(default: the date)")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("STATES", "INPUTS"), help="of each program")
+    parser.add_argument("--seed", type=int, default=int(time.strftime("%Y%m%d")) * 1_000_000, help="(from the date)")
     parser.add_argument("--engines", nargs="+", default=ENGINES)
     parser.add_argument("--only", default="", metavar="REGEX", help="of a corpus, only ids that it is found in")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="of a corpus, at most N programs")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="list N disagreements")
+    parser.add_argument("--shrink", type=int, default=3, metavar="N", help="make the first N that disagree smaller")
+    parser.add_argument(
+        "--keep", type=Path, help="a file to add them to, a line each, as tests.agreement.recorded does"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     parser.add_argument("--timeout", type=float, default=60, metavar="S", help="seconds for one program")
+    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S", help="stop after so long")
     return parser
 
 
@@ -99,7 +88,7 @@ def _nothing() -> None:
 
 
 def _seeds(options: argparse.Namespace) -> list[Any]:
-    return [options.seed * 1_000_000 + number for number in range(options.programs)]
+    return [options.seed + number for number in range(options.programs)]
 
 
 def _records(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -114,6 +103,8 @@ def _records(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 # ---- in the children -------------------------------------------------------------------------------------------------
 
+Said = tuple[dict[tuple[str, str], int], dict[tuple[str, str], str]]
+
 
 @cache
 def _blobs(path: str) -> Mapping[str, bytes]:
@@ -121,229 +112,97 @@ def _blobs(path: str) -> Mapping[str, bytes]:
         return {row["name"]: bytes.fromhex(row["hex"]) for row in map(json.loads, lines)}
 
 
-def run_record(engines: Sequence[str], seed: int, record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(engine, kind, detail) of a corpus program."""
+def run_record(engines: Sequence[str], size: tuple[int, int], record: Mapping[str, Any]) -> Said:
+    """The tally of a corpus program; its recorded packets come first."""
     program = Program.from_record(record, _blobs(record["blobs"]))
-    given = [bytes.fromhex(row["data"]) for row in record.get("runs", ())]
-    return compare(program, f"{seed}/{record['id']}", engines, given)
-
-
-def run_seed(engines: Sequence[str], seed: int, number: int) -> list[tuple[str, str, str]]:
-    """(engine, kind, detail) of a generated program."""
-    from tests.agreement.plausible import draft
-
-    return compare(draft(number).program(), f"{seed}/{number}", engines)
-
-
-def compare(
-    program: Program, seed: str, engines: Sequence[str], given: Sequence[bytes] = ()
-) -> list[tuple[str, str, str]]:
-    """Runs the program everywhere on the same packets in equal worlds; what came of it, by engine."""
-    aside = _not_comparable(program)
-    if aside:
-        return [("kernel", *aside)]
-    rng = random.Random(seed)
+    why = not_comparable(program)
+    if why is not None:
+        return {("kernel", why[0]): 1}, {("kernel", why[0]): why[1]}
     try:
-        world = filled_world(program, rng)
+        todo = plan(program, record["id"], size, {})
     except (MapError, ValueError) as error:
-        return [(engine, "unmodelled", str(error)) for engine in engines]
-    inputs = [*given[:2], *packets(rng)] if program.type in PACKET_TYPES else [None]
-    try:
-        truth = play(program, world.copy(), inputs, "kernel")
-        again = _elsewhere(program, world.copy(), inputs)
-    except KernelRefusedError:
-        return [("kernel", "not run", "the kernel refuses it")]
-    except (EngineUnavailable, InputRefused, BpfError, OSError) as error:
-        return [("kernel", "not run", str(error))]
-    if truth != again:
-        return [("kernel", "set aside", "the kernel does not do it twice alike")]
-    return [(engine, *_judged(program, world.copy(), inputs, engine, truth)) for engine in engines]
+        return {("kernel", "unmodelled"): 1}, {("kernel", "unmodelled"): str(error)}
+    if program.type in PACKET_TYPES:
+        given = [Input(bytes.fromhex(row["data"]), {}) for row in record.get("runs", ())]
+        todo = replace(todo, inputs=[*given[:2], *todo.inputs])
+    return _told(compare(program, todo, engines))
 
 
-def _not_comparable(program: Program) -> tuple[str, str] | None:
-    """Why the program cannot be compared, if so."""
-    kind = programs.by_name(program.type)
-    if kind is None or not kind.test_run:
-        return "not run", f"{program.type} has no test run"
-    calls = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.CALL)
-    if any(insn.src == CALL_HELPER and insn.imm in NOT_THE_WORLD_S for insn in calls):
-        return "set aside", "it asks for the host's time, chance, task or cgroup"
-    if any("lru" in definition.type and definition.max_entries < MANY for definition in program.maps):
-        return "set aside", "which entry a full LRU map gives up is the kernel's own"
-    return None
+def run_seed(engines: Sequence[str], size: tuple[int, int], number: int) -> Said:
+    """The tally of a generated program."""
+    program, todo = generated(number, size)
+    return _told(compare(program, todo, engines))
 
 
-def filled_world(program: Program, rng: random.Random) -> World:
-    """A world whose plain maps hold some entries: small keys, that programs look for, and small and large values."""
-    world = World()
-    # The task is the one that runs this; the second run is another thread's, so what depends on it is set aside.
-    world.task.pid = world.task.tgid = os.getpid()
-    world.task.uid, world.task.gid = os.getuid(), os.getgid()
-    world.task.comm = Path("/proc/self/comm").read_text().strip()
-    for found in world.bind(program):
-        made = found.definition
-        if made.type not in PLAIN_TYPES or made.frozen or made.init is not None or made.type == "lpm_trie":
-            continue
-        for number in range(min(made.max_entries, 6)):
-            if rng.random() < 0.7:
-                found.update(number.to_bytes(made.key_size, "little"), _value(rng, found.user_value_size))
-    return world
+def generated(number: int, size: tuple[int, int] = SIZE) -> tuple[Program, Plan]:
+    """The program of a seed, and what it is run on; its prog arrays have programs of the seeds after it."""
+    from tests.agreement.plausible import RUNS, draft
+
+    own = draft(number, RUNS)
+    program, others = own.program(), {}
+    if any(made.type == "prog_array" for made in program.maps):
+        kind = own.type, own.attach_type
+        for place in (0, 3):
+            other = draft(number + 1_000_000_007 * (place + 1), RUNS, kind).program()
+            maps = [replace(made, name=f"t{place}{made.name}", slots={}) for made in other.maps]
+            others[f"t{place}"] = replace(other, maps=maps, name=f"t{place}")
+        slots = {0: "t0", 3: "t3"}
+        maps = [replace(made, slots=slots) if made.type == "prog_array" else made for made in program.maps]
+        program = replace(program, maps=maps)
+    return program, plan(program, str(number), size, others)
 
 
-def _value(rng: random.Random, size: int) -> bytes:
-    if rng.random() < 0.3:
-        return bytes(size)
-    if rng.random() < 0.5:
-        return rng.randrange(256).to_bytes(size, "little")
-    return rng.randbytes(size)
-
-
-def packets(rng: random.Random) -> list[bytes]:
-    """Packets of several kinds: zeros, noise, and IPv4 with TCP or UDP, whole and cut."""
-    ethernet = rng.randbytes(6) + bytes(6) + b"\x08\x00"
-    protocol = rng.choice((6, 17, 1))
-    transport = rng.randrange(1024).to_bytes(2, "big") + rng.choice((7, 23, 53, 80, 443)).to_bytes(2, "big")
-    body = transport + rng.randbytes(rng.randrange(20, 120))
-    ip = b"\x45\0" + (20 + len(body)).to_bytes(2, "big") + bytes(5) + bytes([protocol]) + rng.randbytes(10)
-    whole = ethernet + ip + body
-    return [bytes(64), whole, whole[: rng.randrange(34, len(whole))], bytes(12) + b"\x88\xb5" + rng.randbytes(100)]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one run left behind: its value, the packet, and all that the maps hold."""
-
-    retval: int
-    packet: bytes | None
-    maps: Mapping[str, Any]
-    context: Mapping[str, int]
-
-
-def play(program: Program, world: World, inputs: Sequence[bytes | None], engine: str) -> list[Seen]:
-    """Runs the inputs in order; what each left behind. Raises _Fault where one faults."""
-    seen = []
-    for number, packet in enumerate(inputs):
-        outcome = run(program, packet, world, engine, fuel=FUEL)
-        if outcome.fault is not None:
-            raise _FaultError(number, outcome)
-        seen.append(Seen(outcome.retval, outcome.packet, _contents(world), outcome.context))
-    return seen
-
-
-class _FaultError(Exception):
-    def __init__(self, number: int, outcome: Outcome) -> None:
-        assert outcome.fault is not None
-        self.fault = outcome.fault
-        super().__init__(f"run {number}, slot {self.fault.insn}: {self.fault.message}")
-
-
-def _contents(world: World) -> dict[str, Any]:
-    contents: dict[str, Any] = {}
-    for name, found in world.maps.items():
-        if found.definition.type in PLAIN_TYPES:
-            contents[name] = dict(found.raw_items())
-        elif found.definition.type == "ringbuf":
-            contents[name] = list(found)
-    return contents
-
-
-def _elsewhere(program: Program, world: World, inputs: Sequence[bytes | None]) -> list[Seen]:
-    """The kernel's run once more, with stack, context, packet and maps at other addresses.
-
-    It runs from another thread, whose kernel stack is another, and while a long run of a program that does nothing has
-    the memory that the kernel would give to the packet.
-    """
-    result: list[Any] = []
-
-    def again() -> None:
-        try:
-            result.append(play(program, world, inputs, "kernel"))
-        except Exception as error:
-            result.append(error)
-
-    busy = threading.Thread(target=_hold_memory, args=(program, world.cpu, inputs[0]))
-    thread = threading.Thread(target=again)
-    busy.start()
-    time.sleep(0.002)
-    thread.start()
-    thread.join()
-    busy.join()
-    if isinstance(result[0], Exception):
-        raise result[0]
-    seen: list[Seen] = result[0]
-    return seen
-
-
-def _hold_memory(program: Program, cpu: int, packet: bytes | None) -> None:
-    if packet is None:
-        return
-    nothing = replace(program, insns=bytes.fromhex("b7000000000000009500000000000000"), maps=(), btf=None, func_info=())
-    os.sched_setaffinity(0, {cpu})
-    with Resources() as kit:
-        handle = kit.keep(bpf_syscall.prog_load(program_request(nothing, kit)).handle)
-        bpf_syscall.prog_test_run(handle.fd, packet, repeat=HELD_RUNS)
-
-
-def _judged(
-    program: Program, world: World, inputs: Sequence[bytes | None], engine: str, truth: Sequence[Seen]
-) -> tuple[str, str]:
-    try:
-        ours = play(program, world, inputs, engine)
-    except _FaultError as error:
-        return "unmodelled" if error.fault.kind == "helper" else "fault", str(error)
-    except EngineUnavailable as error:
-        return "not run", str(error)
-    except InputRefused as error:
-        return "differ", f"we refuse what the kernel takes: {error}"
-    for number, (mine, kernel) in enumerate(zip(ours, truth, strict=True)):
-        what = _difference(mine, kernel)
-        if what:
-            return "differ", f"run {number}: {what}"
-    return "agree", ""
-
-
-def _difference(ours: Seen, kernel: Seen) -> str:
-    """The first thing in which two runs differ, "" where none does."""
-    if ours.retval != kernel.retval:
-        return f"returned {ours.retval:#x}, the kernel {kernel.retval:#x}"
-    if ours.packet != kernel.packet:
-        return f"packet {_hex(ours.packet)}, the kernel's {_hex(kernel.packet)}"
-    for name, value in kernel.context.items():
-        if ours.context.get(name, value) != value:
-            return f"context field {name} is {ours.context[name]:#x}, the kernel's {value:#x}"
-    for name in kernel.maps:
-        if ours.maps[name] != kernel.maps[name]:
-            return f"map {name}: {_map_difference(ours.maps[name], kernel.maps[name])}"
-    return ""
-
-
-def _map_difference(ours: Any, kernel: Any) -> str:
-    if isinstance(ours, list):
-        return f"records {[row.hex() for row in ours]}, the kernel's {[row.hex() for row in kernel]}"
-    keys = [key for key in ours.keys() | kernel.keys() if ours.get(key) != kernel.get(key)]
-    return ", ".join(f"[{key.hex()}] is {_hex(ours.get(key))}, the kernel's {_hex(kernel.get(key))}" for key in keys)
-
-
-def _hex(data: bytes | None) -> str:
-    return "none" if data is None else data.hex()
+def _told(tally: Tally) -> Said:
+    return tally.counts, tally.words
 
 
 # ---- in the parent ---------------------------------------------------------------------------------------------------
 
 
-def _report(results: Sequence[Result], show: int) -> int:
-    counts = Counter((result.engine, result.kind) for result in results)
-    print(f"{'engine':12}" + "".join(kind.rjust(12) for kind in KINDS))
-    for engine in sorted({result.engine for result in results}):
-        print(f"{engine:12}" + "".join(str(counts[engine, kind]).rjust(12) for kind in KINDS))
-    for kind in ("unmodelled", "set aside", "not run"):
-        reasons = Counter(re.sub(r"run \d+, slot \d+: ", "", row.detail) for row in results if row.kind == kind)
-        for detail, number in reasons.most_common(10):
-            print(f"  {kind} {number:4}: {detail[:140]}")
-    wrong = [result for result in results if result.kind in ("differ", "fault", "lost")]
-    for result in wrong[:show]:
-        print(f"{result.kind}: {result.id} on {result.engine}: {result.detail[:400]}")
-    return 1 if wrong else 0
+def _report(total: Counts, words: Sequence[tuple[str, str, str, str]], show: int, spent: float) -> int:
+    kinds = sorted({kind for _, kind in total}, key=lambda kind: (kind not in ("agree", "agree: ours"), kind))
+    print(f"{'engine':12}" + "".join(kind.rjust(13) for kind in kinds))
+    for engine in sorted({engine for engine, _ in total}):
+        print(f"{engine:12}" + "".join(str(total.get((engine, kind), 0)).rjust(13) for kind in kinds))
+    cases = max((number for (_, kind), number in total.items() if kind == "agree"), default=0)
+    print(f"{cases} cases beside the kernel in {spent:.0f} s: {cases / max(spent, 0.001):.0f} a second")
+    for kind in ("unmodelled", "set aside", "not run", "long"):
+        reasons = Counter(word for _, _, said, word in words if said == kind)
+        for word, number in reasons.most_common(10):
+            print(f"  {kind}, {number} programs: {word[:140]}")
+    wrong = [row for row in words if row[2] in BAD]
+    for name, engine, kind, word in wrong[:show]:
+        print(f"{kind}: {name} on {engine}: {word[:400]}")
+    print(f"{len({row[0] for row in wrong})} programs disagree")
+    return len(wrong)
+
+
+def shrunk(number: int, engines: Sequence[str], size: tuple[int, int], keep: Path | None) -> None:
+    """Prints the least program found that still disagrees, and keeps it with what the kernel made of it."""
+    from tests.agreement.generate import listing
+    from tests.agreement.plausible import RUNS, draft
+    from tests.agreement.recorded import row_of
+    from tests.agreement.shrink import shrink
+
+    own = draft(number, RUNS)
+    program, todo = generated(number, size)
+
+    def as_program(code: Code) -> Program:
+        return replace(own.program(code), maps=program.maps)
+
+    def wrong(code: Code) -> str:
+        said = compare(as_program(code), todo, engines).words
+        return next((word for (_, kind), word in said.items() if kind in BAD), "")
+
+    if not wrong(own.code):
+        print(f"{number} agrees by itself: what differs hangs on what ran before")
+        return
+    small = shrink(own.code, lambda code: bool(wrong(code)), 400)
+    print(f"smallest of {number}: {own.type}, maps {[made.type for made in program.maps]}: {wrong(small)[:400]}")
+    print("\n".join(f"    {line}" for line in listing(own, small)))
+    if keep is not None:
+        with keep.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row_of(as_program(small), todo, f"generated-{number}")) + "\n")
 
 
 if __name__ == "__main__":

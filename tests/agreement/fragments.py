@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tests.agreement.fragments_calls import function_call, helper_call, legacy_packet, socket, tail_call
 from tests.agreement.fragments_memory import atomic, lookup, map_in_map, packet, reach, reach_variable, ring, update
@@ -16,6 +16,18 @@ from tests.agreement.fragments_numbers import (
     stack,
     stack_variable,
 )
+from tests.agreement.fragments_runs import (
+    each_element,
+    keyless,
+    longest_prefix,
+    looped,
+    old_load,
+    packet_helper,
+    per_cpu,
+    publish,
+    record,
+    shrunk_and_grown,
+)
 from tests.agreement.writer import Writer
 
 Fragment = Callable[[Writer], None]
@@ -28,6 +40,13 @@ FRAGMENTS: dict[Fragment, int] = {
 """Each with how often it is drawn."""
 
 
-def any_fragment(w: Writer) -> None:
+RUN_FRAGMENTS: dict[Fragment, int] = FRAGMENTS | {
+    packet_helper: 5, shrunk_and_grown: 2, looped: 2, each_element: 2, keyless: 2, longest_prefix: 2, record: 2,
+    old_load: 2, per_cpu: 1, publish: 2, packet: 6, tail_call: 2, helper_call: 2, socket: 1,
+}  # fmt: skip
+"""The same for programs that are to be run."""
+
+
+def any_of(fragments: Mapping[Fragment, int], w: Writer) -> None:
     """One of them, for the inside of a condition."""
-    w.random.choices(list(FRAGMENTS), list(FRAGMENTS.values()))[0](w)
+    w.random.choices(list(fragments), list(fragments.values()))[0](w)

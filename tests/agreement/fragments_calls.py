@@ -14,14 +14,23 @@ from bpflisp.spec.isa import (
     SIZE_BITS,
     Op,
 )
+from simulator.helpers.registry import model_of
 from simulator.program import MapDef
 from tests.agreement.fragments_numbers import arithmetic, scalar
-from tests.agreement.writer import CONTEXT, MEMORY, OTHER, PACKET, SCALAR, Value, Writer
+from tests.agreement.writer import CONTEXT, MEMORY, OTHER, PACKET, SCALAR, Callee, Value, Writer
 
 # Helpers that need what only a fragment of their own gives, or that say something to the system's log.
 NOT_BY_ITSELF = frozenset(
     {6, 12, 36, 58, 64, 65, 84, 85, 86, 93, 94, 99, 127, 131, 132, 133, 177, 181, 194, 198, 201, 202, 209}
 )
+
+HOST_S = frozenset(
+    {
+        5, 7, 14, 16, 17, 22, 24, 27, 34, 35, 42, 46, 47, 55, 67, 80, 109, 117, 118, 119, 120, 122, 123, 125, 141, 158,
+        160, 166, 168, 169, 171, 208,
+    }
+)  # fmt: skip
+"""Helpers that tell the kernel's time, chance, tasks, stacks and cgroups, or signal the process: not a world's."""
 
 
 def function_call(w: Writer) -> None:
@@ -34,7 +43,7 @@ def function_call(w: Writer) -> None:
             have = [source for source in w.holding(SCALAR) if source > count]
             w.move(register, w.random.choice(have)) if have and w.chance(0.6) else w.constant(register, w.number())
     label = w.label()
-    w.parts.functions.append((label, count))
+    w.parts.functions.append(Callee(label, {register: Value(SCALAR) for register in range(1, count + 1)}))
     w.call_function(label)
     w.used("subprograms")
 
@@ -136,6 +145,8 @@ def legacy_packet(w: Writer) -> None:
 def helper_call(w: Writer) -> None:
     """A call of any helper that the program may call and whose arguments can be made."""
     allowed = helpers.allowed("6.18", w.parts.type, w.parts.attach_type) - NOT_BY_ITSELF
+    if w.parts.repeatable:
+        allowed = {number for number in allowed - HOST_S if model_of(number) is not None}
     for _ in range(20):
         number = w.random.choice(sorted(allowed))
         proto = helpers.proto(number, w.parts.type, w.parts.attach_type)
@@ -143,6 +154,17 @@ def helper_call(w: Writer) -> None:
             _call_with_arguments(w, number, proto)
             w.used("helpers")
             return
+
+
+def call_by_number(w: Writer, number: int) -> bool:
+    """A call of this helper, where the program may call it and its arguments can be made; whether it was."""
+    if number not in helpers.allowed("6.18", w.parts.type, w.parts.attach_type):
+        return False
+    proto = helpers.proto(number, w.parts.type, w.parts.attach_type)
+    if not all(arg.type in _ARGUMENTS for arg in proto.args) or not _fits(w, proto, number):
+        return False
+    _call_with_arguments(w, number, proto)
+    return True
 
 
 def _fits(w: Writer, proto: Proto, number: int) -> bool:
@@ -172,6 +194,7 @@ def _call_with_arguments(w: Writer, number: int, proto: Proto) -> None:
     if any(arg.type is ArgType.CONST_MAP_PTR for arg in proto.args):
         kind = w.random.choice(_maps_for(number))
         key, value, entries = _SIZES[kind]
+        entries = 256 if w.parts.repeatable and kind == "lru_hash" else entries
         index = w.new_map(MapDef("", kind, key, value, entries))
         definition = w.parts.maps[index]
     spot = 64
@@ -198,6 +221,9 @@ def _call_with_arguments(w: Writer, number: int, proto: Proto) -> None:
         w.kept.add(register)
     w.kept -= {1, 2, 3, 4, 5}
     w.call(number)
+    if w.parts.repeatable and any(arg.type is ArgType.PTR_TO_CTX for arg in proto.args):
+        # It may have moved the packet: a program that goes on with pointers from before is refused.
+        w.forget(PACKET)
     if proto.ret.type is RetType.PTR_TO_MAP_VALUE and definition is not None:
         w.jump(Op.EQ, 0, w.fail, imm=0)
         w.registers[0] = Value(MEMORY, definition.value_size)

@@ -118,7 +118,11 @@ def some_map(w: Writer) -> int:
     """A map with keys and values."""
     kind = w.random.choice(("array", "hash", "percpu_array", "lru_hash", "percpu_hash", "array"))
     key = 4 if "array" in kind else w.choice(4, 8, 16)
-    return w.new_map(MapDef("", kind, key, w.choice(4, 8, 16, 48, 64), w.choice(1, 4, 256)))
+    size, entries = w.choice(4, 8, 16, 48, 64), w.choice(1, 4, 256)
+    if w.parts.repeatable:
+        # Few, to be quick; of an LRU map so many that it never has to choose which to give up.
+        entries = 256 if kind == "lru_hash" else min(entries, 8)
+    return w.new_map(MapDef("", kind, key, size, entries))
 
 
 def key_on_stack(w: Writer, register: int, size: int) -> None:

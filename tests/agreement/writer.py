@@ -23,6 +23,7 @@ from bpflisp.spec.isa import (
     LDX,
     MODE_MEM,
     MODE_MEMSX,
+    PSEUDO_FUNC,
     PSEUDO_MAP_IDX,
     PSEUDO_MAP_IDX_VALUE,
     SIZE_BITS,
@@ -47,20 +48,34 @@ class Value:
     bound: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """A function that is still to be written: its label, what it finds in its registers, and whether a helper calls
+    it, so that it may return 0 or 1 alone."""
+
+    label: int
+    registers: dict[int, Value]
+    callback: bool = False
+
+
 @dataclass
 class Parts:
-    """What the functions of one program share. `inside` writes the inside of a condition, `inside_loop` of a loop."""
+    """What the functions of one program share. `inside` writes the inside of a condition, `inside_loop` of a loop.
+
+    `repeatable` asks for programs that do the same in every run: without time, chance and what is the host's.
+    """
 
     random: random.Random
     type: str
     attach_type: str
     inside: Callable[[Writer], None]
     inside_loop: Callable[[Writer], None]
+    repeatable: bool = False
     maps: list[MapDef] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     tiers: set[str] = field(default_factory=set)
-    functions: list[tuple[int, int]] = field(default_factory=list)
+    functions: list[Callee] = field(default_factory=list)
 
     def code(self) -> Code:
         """What was written so far."""
@@ -175,6 +190,16 @@ class Writer:
         """Calls a function of the program."""
         self.emit(Insn(0x85, src=CALL_SUBPROGRAM), label)
         self._after_call()
+
+    def load_function(self, dst: int, label: int) -> None:
+        """dst = the address of a function of the program, for a helper that calls it."""
+        self.emit(Insn(LD_IMM64_OPCODE, dst, PSEUDO_FUNC), label)
+        self.registers[dst] = Value(OTHER)
+
+    def forget(self, kind: str) -> None:
+        """What registers hold of this kind is no longer good."""
+        for register in self.holding(kind):
+            del self.registers[register]
 
     def _after_call(self) -> None:
         for register in range(1, 6):

@@ -207,3 +207,76 @@ def test_without_bpf_the_engine_is_unavailable_and_says_why() -> None:
     except no_bpf.FilterError as error:
         pytest.skip(str(error))
     assert why.startswith("the kernel engine cannot run: bpf(2) is refused: ")
+
+
+@pytest.mark.parametrize(("kind", "left"), [("queue", [b"b" * 8, b"c" * 8]), ("stack", [b"a" * 8, b"b" * 8])])
+def test_queues_keep_their_order_on_both_sides(kernel: str, kind: str, left: list[bytes]) -> None:
+    # pop(m, fp - 8); return the low half of what came out
+    pop = (
+        _insn(0x7A, 10, off=-8) + _insn(0xBF, 2, 10) + _insn(0x07, 2, imm=-8) + _map(1, 0) + _insn(0x85, imm=88)
+        + _insn(0x61, 0, 10, -8) + _insn(0x95)
+    )  # fmt: skip
+    queue = MapDef("m", kind, value_size=8, max_entries=4)
+    world = World([queue])
+    for letter in b"abc":
+        world.maps.m.update(b"", bytes([letter]) * 8)
+    taken = run(Program(pop, "xdp", [queue]), PACKET, world, kernel).retval
+    assert taken == int.from_bytes((b"a" if kind == "queue" else b"c") * 4, "little")
+    assert world.maps.m.pushed == left  # type: ignore[attr-defined]
+    assert [run(Program(pop, "xdp", [queue]), PACKET, world, kernel).retval for _ in range(3)][2] == 0
+    assert len(world.maps.m) == 0
+
+
+def test_a_bloom_filter_has_the_world_s_values(kernel: str) -> None:
+    peek = (
+        _insn(0x7A, 10, off=-8, imm=5) + _insn(0xBF, 2, 10) + _insn(0x07, 2, imm=-8) + _map(1, 0)
+        + _insn(0x85, imm=89) + _insn(0x95)
+    )  # fmt: skip
+    bloom = MapDef("m", "bloom_filter", value_size=8, max_entries=100)
+    world = World([bloom])
+    assert run(Program(peek, "xdp", [bloom]), PACKET, world, kernel).retval == 0xFFFFFFFE
+    world.maps.m.update(b"", (5).to_bytes(8, "little"))
+    assert run(Program(peek, "xdp", [bloom]), PACKET, world, kernel).retval == 0
+
+
+@pytest.mark.parametrize("kind", ["array_of_maps", "hash_of_maps"])
+def test_maps_in_maps_are_reached_and_come_out_again(kernel: str, kind: str) -> None:
+    inner = MapDef("inner", "array", key_size=4, value_size=8, max_entries=8)
+    outer = MapDef("m", kind, key_size=4, value_size=4, max_entries=8, inner=inner)
+    # if ((i = lookup(m, &7)) && (v = lookup(i, &7))) *v += 1; return 0
+    count = (
+        KEY_ON_STACK + _map(1, 0) + CALL_LOOKUP + _insn(0x15, 0, off=7) + _insn(0xBF, 1, 0) + _insn(0xBF, 2, 10)
+        + _insn(0x07, 2, imm=-4) + CALL_LOOKUP + _insn(0x15, 0, off=2) + _insn(0xB7, 1, imm=1) + _insn(0xDB, 0, 1)
+        + RETURN_0
+    )  # fmt: skip
+    program, world = Program(count, "xdp", [outer]), World([outer])
+    run(program, PACKET, world, kernel)
+    world.maps.m[7] = world.add_map(inner, "first")
+    world.maps.first[7] = 40
+    run(program, PACKET, world, kernel)
+    assert world.maps.first[7] == 41
+    world.maps.m[7] = world.add_map(inner, "second")
+    run(program, PACKET, world, kernel)
+    assert (world.maps.first[7], world.maps.second[7]) == (41, 1)
+    del world.maps.m[7]
+    run(program, PACKET, world, kernel)
+    assert (world.maps.first[7], world.maps.second[7]) == (41, 1)
+
+
+def test_a_syscall_program_reads_its_context(kernel: str) -> None:
+    second = _insn(0x61, 0, 1, 4) + _insn(0x95)
+    program = Program(second, "syscall", flags=0x10)
+    assert run(program, {"raw": b"\1\0\0\0\2\0\0\0"}, engine=kernel).retval == 2
+
+
+@pytest.mark.parametrize("engine", ["reference", "python", "kernel"])
+def test_samples_are_filled_up_as_readers_see_them(kernel: str, engine: str) -> None:
+    events = MapDef("m", "perf_event_array", key_size=4, value_size=4, max_entries=2)
+    # perf_event_output(ctx, m, BPF_F_CURRENT_CPU, fp - 4, 3); return r0
+    output = (
+        KEY_ON_STACK + _map(2, 0) + _insn(0xB4, 3, imm=-1) + _insn(0xBF, 4, 10) + _insn(0x07, 4, imm=-4)
+        + _insn(0xB7, 5, imm=3) + _insn(0x85, imm=25) + _insn(0x95)
+    )  # fmt: skip
+    world = World()
+    assert run(Program(output, "xdp", [events]), PACKET, world, engine).retval == 0
+    assert world.maps.m.read() == [bytes([7, 0, 0, 0])]  # type: ignore[attr-defined]
