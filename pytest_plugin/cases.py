@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from bpflisp import CompileError
 from bpflisp.spec.kernels import UnknownKernelError, profile
 from pytest_plugin.deadlines import aside
 from pytest_plugin.failures import WATCH, Watch
+from pytest_plugin.summary import ENGINE, KERNEL, LEFT_OUT
 from simulator import LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
 ENGINES = ("reference", "python", "native", "kernel", "all")
@@ -29,11 +29,12 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
     """
 
     def left_out(engine: str, why: str) -> None:
-        told = ("bpf", f"engine {engine} left out: {why}")
+        told = (LEFT_OUT, f"engine {engine} left out: {why}")
         if told not in item.user_properties:
             item.user_properties.append(told)
 
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
+    item.user_properties.append((ENGINE, engine))
     seed, watch = item.config.getoption("--bpf-seed"), Watch()
     item.stash[WATCH] = watch
     before = settings_now()
@@ -49,12 +50,6 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             once=aside,
         )
     )
-
-
-def left_out_lines(reports: Iterable[Any]) -> list[str]:
-    """What the reports say of engines that were left out: each reason once, with the number of tests."""
-    found = Counter(told for report in reports for key, told in getattr(report, "user_properties", ()) if key == "bpf")
-    return [f"{told} ({count} {'test' if count == 1 else 'tests'})" for told, count in sorted(found.items())]
 
 
 def require_known(engine: str, kernels: Sequence[str]) -> None:
@@ -162,6 +157,8 @@ class CheckItem(pytest.Item):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if kernel:
+            self.user_properties.append((KERNEL, kernel))
         self.program, self.kernel, self.btf, self.problem = program, kernel, btf, problem
 
     def runtest(self) -> None:

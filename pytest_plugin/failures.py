@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import pytest
 
-from simulator import Called, changes, replay
+if TYPE_CHECKING:
+    from simulator import Called
 
 _FIRST, _OF_EACH_WORLD = 256, 8
 """How many calls of a test, and then of each of its worlds, can be made again: keeping a world takes 0.1 ms."""
@@ -40,6 +41,8 @@ class Watch:
 
 def sections(item: pytest.Item, called: Called) -> Iterator[tuple[str, str]]:
     """Titles and texts for the report of a failed test whose last call this was."""
+    from simulator import changes, replay
+
     made = replay(called)
     name = called.program.name or called.program.type
     if made is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_plugin.fixtures import BpfFactory
 
 _DEFAULT = ("python", ("6.18",))
-_LEFT_OUT = "bpf engines"
+_TABLE = "bpf engines and kernels"
 _COVERAGE = ("--bpf-cov", "--bpf-cov-report", "--bpf-cov-fail-under")
 
 MARKER = "bpf(kernels=..., engine=...): run this test once for each of these kernels and engines"
@@ -172,16 +172,18 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says which engines `--bpf-engine all` could not ask."""
-    if "all" not in _engine(terminalreporter.config) and "pytest_plugin.cases" not in sys.modules:
-        return
-    from pytest_plugin.cases import left_out_lines
+    """How it went on each engine and kernel, where there were several, and which engines could not be asked."""
+    if "pytest_plugin.cases" not in sys.modules and "simulator" not in sys.modules:
+        config = terminalreporter.config
+        if not hasattr(config.option, "numprocesses") or not config.option.numprocesses:
+            return
+    from pytest_plugin.summary import lines
 
     reports = [report for name in ("passed", "failed", "skipped") for report in terminalreporter.getreports(name)]
-    lines = left_out_lines(reports)
-    if lines:
-        terminalreporter.section(_LEFT_OUT, sep="-")
-        terminalreporter.write("".join(f"{line}\n" for line in lines))
+    table = lines(reports)
+    if table:
+        terminalreporter.section(_TABLE, sep="-")
+        terminalreporter.write("".join(f"{line}\n" for line in table))
 
 
 def _engine(config: pytest.Config) -> str:

@@ -292,7 +292,7 @@ def test_random(): assert R(bytes(14)) == Pass
 """
     result = run(pytester, body, "--bpf-engine", "all")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*- bpf engines -*", "engine kernel left out: *"])
+    result.stdout.fnmatch_lines(["*- bpf engines and kernels -*", "engine kernel left out: *"])
 
 
 def test_engines_that_differ_fail(pytester: pytest.Pytester) -> None:
@@ -417,3 +417,45 @@ def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_table_of_engines_has_the_reasons_of_skips(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = """
+from simulator import EngineUnavailable
+@pytest.mark.bpf(engine=["python", "reference"])
+def test_it(request):
+    if request.node.callspec.id == "reference":
+        raise EngineUnavailable("not today")
+    assert fw(PACKET) == Pass
+
+def test_other():
+    assert fw(PACKET) == Drop
+"""
+    result = run(pytester, body)
+    result.assert_outcomes(passed=1, skipped=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- bpf engines and kernels -*",
+            "engine     passed  failed  skipped",
+            "python          1       1        0",
+            "reference       0       0        1  not today",
+        ]
+    )
+
+
+def test_one_engine_and_no_check_need_no_table(pytester: pytest.Pytester) -> None:
+    run(pytester, "def test_it(): assert fw(PACKET) == Pass\n").stdout.no_fnmatch_line("*bpf engines and kernels*")
+
+
+def test_a_table_of_kernels_after_a_check(pytester: pytest.Pytester) -> None:
+    (pytester.path / "bad.lisp").write_text(BAD_LISP)
+    result = pytester.runpytest(*QUICKLY, "--bpf-check", "*.lisp", "--bpf-kernel", "6.1", "--bpf-kernel", "6.18")
+    result.stdout.fnmatch_lines(
+        [
+            "kernel  accepted  refused  skipped",
+            "6.1            1        1        0",
+            "6.18           1        1        0",
+        ]
+    )
