@@ -111,10 +111,29 @@ def find_place(checker: Checker, cell: Cons, twice: bool) -> Place:
         maker = PLACES.get(name) or _defined_place(checker, name)
         if maker is not None:
             return maker(checker, form, twice)
+        if form.car in checker.unit.interpreter.setfs:
+            return _by_defsetf(checker, form)
         if checker.unit.is_broken(name):
             raise TOLD
     shown = text(cell.car, 60)
     raise fail("bad-place", f"`{shown}` is no place that can be assigned to", element_span(cell))
+
+
+def _by_defsetf(checker: Checker, form: Cons) -> Place:
+    """A place that `defsetf` defines: writing is the form that it makes of the new value and the place's arguments."""
+    assert isinstance(form.car, Symbol)
+    interpreter = checker.unit.interpreter
+    macro = interpreter.setfs[form.car]
+
+    def write(value: Tree) -> Tree:
+        name, local = interpreter.gensym("new"), Local("new", value.type)
+        bind = tree.Assign(local=local, value=value, type=value.type, span=value.span)
+        with checker.scope() as scope:
+            scope[name] = local
+            written = checker.form(interpreter.expand_with(macro, Cons(form.car, Cons(name, form.cdr), form.span)))
+        return sequence(checker, [bind, written])
+
+    return Place(lambda: checker.form(form), write)
 
 
 def _defined_place(checker: Checker, name: str) -> PlaceMaker | None:
@@ -132,6 +151,7 @@ def _expanded_place(checker: Checker, form: object) -> object:
         isinstance(form, Cons)
         and isinstance(form.car, Symbol)
         and form.car.name not in PLACES
+        and form.car not in checker.unit.interpreter.setfs
         and form.car in checker.unit.interpreter.macros
     ):
         checker.count_expansion(form)

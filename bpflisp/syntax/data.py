@@ -59,6 +59,13 @@ class Table:
         return len(self._items)
 
 
+class Output:
+    """What `with-output-to-string` collects."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+
 def _hashable(key: object) -> object:
     if isinstance(key, Cons):
         return ("cons", tuple(_hashable(cell.car) for cell in cells(key)))

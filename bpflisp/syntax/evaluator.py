@@ -142,6 +142,7 @@ class Interpreter:
         self.globals = Scope()
         self.functions: dict[Symbol, Callable[..., object]] = functions.library(self)
         self.macros: dict[Symbol, Macro] = {}
+        self.setfs: dict[Symbol, Macro] = {}
         self.variables: dict[Symbol, object] = {}
         self.dynamic: set[Symbol] = set()
         self.constants: set[Symbol] = set()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bpflisp.syntax.forms import NIL, Character, Symbol, elements, fail, text
+from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, cells, elements, fail, text
 
 _DIRECTIVE = re.compile(r"~((?:'.|[+-]?\d+|[vV#])?(?:,(?:'.|[+-]?\d+|[vV#])?)*)([:@]*)(.)", re.DOTALL)
 _LIMIT = 1 << 20
@@ -196,16 +196,32 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
             if not args.left:
                 raise _Escape
             return ""
+        case "f":
+            return _fixed(args.next(), params)
         case "r":
             return _number(args.next(), "d", flags, params[1:], base=count)
     raise fail("bad-format", f"`~{name}` is not known in a format")
 
 
 def _shown(value: Any, readable: bool) -> str:
+    """A value as Common Lisp prints it: names in upper case, also inside of lists."""
+    if isinstance(value, Cons):
+        return _shown_list(value, readable)
     shown = text(value, _LIMIT, readable=readable)
     if not isinstance(value, Symbol):
         return shown
     return (shown if readable else shown.removeprefix(":")).upper()
+
+
+def _shown_list(value: Cons, readable: bool) -> str:
+    parts: list[str] = []
+    end: object = NIL
+    for cell in cells(value):
+        parts.append(_shown(cell.car, readable))
+        end = cell.cdr
+    if sum(map(len, parts)) > _LIMIT:
+        raise fail("too-big", "`format` writes more than a million characters")
+    return "(" + " ".join(parts) + ("" if end is NIL else f" . {_shown(end, readable)}") + ")"
 
 
 def _padded(written: str, params: list[Any], *, left: bool) -> str:
@@ -213,6 +229,16 @@ def _padded(written: str, params: list[Any], *, left: bool) -> str:
     pad = params[3] if len(params) > 3 and isinstance(params[3], str) else " "
     width = min(width, _LIMIT)
     return written.rjust(width, pad) if left else written.ljust(width, pad)
+
+
+def _fixed(value: Any, params: list[Any]) -> str:
+    """`~width,digitsF`."""
+    if not isinstance(value, int | float):
+        return _shown(value, False)
+    width = params[0] if params and isinstance(params[0], int) else 0
+    digits = params[1] if len(params) > 1 and isinstance(params[1], int) else None
+    written = f"{value:.{min(digits, 100)}f}" if digits is not None else str(float(value))
+    return written.rjust(min(width, _LIMIT))
 
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -11,6 +11,7 @@ from bpflisp.syntax import sequences
 from bpflisp.syntax.arithmetic import NUMBERS
 from bpflisp.syntax.data import (
     Function,
+    Output,
     Table,
     eql,
     equal,
@@ -20,6 +21,7 @@ from bpflisp.syntax.data import (
 )
 from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, elements, fail, intern, lisp_list, text
 from bpflisp.syntax.lists import LISTS
+from bpflisp.syntax.more import further
 
 if TYPE_CHECKING:
     from bpflisp.syntax.evaluator import Interpreter
@@ -114,7 +116,6 @@ _TEXT: dict[str, Function] = {
     "PRINC-TO-STRING": lambda v: text(v, 10_000, readable=False),
     "MAKE-HASH-TABLE": lambda *_: Table(), "HASH-TABLE-COUNT": len, "CLRHASH": lambda t: (t.clear(), t)[1],
     "REMHASH": lambda key, table: truth(table.remove(key)),
-    "PRINT": lambda v, *_: v, "PRINC": lambda v, *_: v, "PRIN1": lambda v, *_: v, "TERPRI": lambda *_: NIL,
 }  # fmt: skip
 
 
@@ -138,18 +139,37 @@ def _error(control: Any, *args: Any) -> object:
 
 
 def _format(destination: Any, control: Any, *args: Any) -> object:
-    """To a string; what goes to a stream is not written: compiling has no output but the object."""
+    """To a string, or into one that `with-output-to-string` makes; what goes to another stream is not written:
+    compiling has no output but the object."""
     from bpflisp.syntax.format import format_text
 
     written = format_text(control, list(args))
+    if isinstance(destination, Output):
+        destination.parts.append(written)
     return written if destination is NIL else NIL
+
+
+def _written(readable: bool) -> Function:
+    """`princ`, `prin1`, `write-string`: into an output where one is given."""
+
+    from bpflisp.syntax.format import format_text
+
+    def write(value: Any, stream: Any = NIL, *_: Any) -> object:
+        if isinstance(stream, Output):
+            stream.parts.append(value if isinstance(value, str) and not readable else format_text("~s", [value]))
+        return value
+
+    return write
 
 
 def library(interpreter: Interpreter) -> dict[Symbol, Callable[..., object]]:
     """All functions, by name."""
     others: dict[str, Function] = {
         "GETHASH": _gethash, "VALUES": _values, "ERROR": _error, "WARN": lambda *_: NIL, "FORMAT": _format,
+        "PRINT": _written(True), "PRIN1": _written(True), "PRINC": _written(False), "WRITE-STRING": _written(False),
+        "WRITE-LINE": _written(False), "WRITE-CHAR": _written(False), "TERPRI": lambda *_: NIL,
         "VALUES-LIST": lambda items: _values(*elements(items)),
     }  # fmt: skip
     every = {**NUMBERS, **LISTS, **_PREDICATES, **_TEXT, **sequences.functions(interpreter), **others}
+    every |= further(interpreter)
     return {intern(name): function for name, function in every.items()}

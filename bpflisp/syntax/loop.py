@@ -355,8 +355,17 @@ def _for_hash(loop: _Loop, pattern: object) -> Step:
         raise fail("bad-loop", "`being` is known here of hash-keys and hash-values alone")
     loop.take("OF", "IN")
     table = loop.value(loop.form())
-    items = iter(list(table.keys() if keys else table.values()))
-    return lambda: loop.bind(pattern, _advance(items))
+    using: object = NIL
+    if loop.take("USING"):
+        using = elements(loop.form())[-1]
+    pairs = iter(list(zip(table.keys(), table.values(), strict=True)))
+
+    def step() -> None:
+        pair: Any = _advance(pairs)
+        loop.bind(pattern, pair[0 if keys else 1])
+        loop.bind(using, pair[1 if keys else 0])
+
+    return step
 
 
 def _for_number(loop: _Loop, pattern: object) -> Step:

@@ -88,6 +88,11 @@ def _setf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     items = arguments(form, 0)
     if len(items) % 2:
         raise fail("odd-setf", f"`{text(form.car)}` takes places and values in pairs", form.span)
+    if form.car is intern("PSETF"):
+        places = [place(interpreter, target, scope) for target in items[::2]]
+        for (_, write), new in zip(places, [interpreter.value(init, scope) for init in items[1::2]], strict=True):
+            write(new)
+        return NIL
     value: object = NIL
     for target, init in zip(items[::2], items[1::2], strict=True):
         if isinstance(target, Cons) and target.car is intern("GETF"):
@@ -111,6 +116,44 @@ def _set_property(interpreter: Interpreter, target: Cons, init: object, scope: S
             return value
     write(lisp_list([key, value], plist))
     return value
+
+
+@special("rotatef", "shiftf")
+def _rotatef(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """Each place gets the value of the next; the last that of the first, or of `shiftf` the last argument's."""
+    targets = arguments(form, 1)
+    shifting = form.car is intern("SHIFTF")
+    last = targets.pop() if shifting else NIL
+    places = [place(interpreter, target, scope) for target in targets]
+    values = [read() for read, _ in places]
+    values.append(interpreter.value(last, scope) if shifting else values[0])
+    for (_, write), value in zip(places, values[1:], strict=True):
+        write(value)
+    return values[0] if shifting else NIL
+
+
+@special("defsetf")
+def _defsetf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(defsetf access update)`, `(defsetf access (parameter...) (new-value) body...)`: how `setf` writes a place."""
+    name, *rest = arguments(form, 2)
+    if not isinstance(name, Symbol):
+        raise fail("bad-name", f"`defsetf` needs a name, not `{text(name)}`", form.span)
+    if isinstance(rest[0], Symbol) and rest[0] is not NIL:
+        new, parts = interpreter.gensym("new"), interpreter.gensym("parts")
+        call = lisp_list([intern("APPEND"), lisp_list([intern("LIST"), _quoted(rest[0])]), parts,
+                          lisp_list([intern("LIST"), new])])  # fmt: skip
+        params: object = Cons(new, parts)
+        body: object = lisp_list([call])
+    else:
+        if len(rest) < 3 or not isinstance(rest[1], Cons):
+            raise fail("bad-definition", "(defsetf name (parameter...) (new-value) body...)", form.span)
+        params, body = Cons(rest[1].car, rest[0]), lisp_list(rest[2:])
+    interpreter.setfs[name] = interpreter.macro(name, Cons(params, body), scope)
+    return name
+
+
+def _quoted(form: object) -> object:
+    return lisp_list([intern("QUOTE"), form])
 
 
 @special("incf", "decf")

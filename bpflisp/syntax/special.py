@@ -230,6 +230,26 @@ def _the(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     return interpreter.eval(arguments(form, 2, 2)[1], scope)
 
 
+@special("nth-value")
+def _nth_value(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    index, value_form = arguments(form, 2, 2)
+    at, value = interpreter.value(index, scope), interpreter.eval(value_form, scope)
+    values = list(value) if isinstance(value, Values) else [value]
+    return values[at] if isinstance(at, int) and 0 <= at < len(values) else NIL
+
+
+@special("with-output-to-string")
+def _with_output_to_string(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(with-output-to-string (name) body...)`: what the body writes to it."""
+    from bpflisp.syntax.data import Output
+
+    head, *body = arguments(form, 1)
+    inner, output = Scope(scope), Output()
+    inner.variables[name_of(elements(head)[0], "an output")] = output
+    interpreter.progn(lisp_list(body), inner)
+    return "".join(output.parts)
+
+
 @special("prog1", "prog2", "unwind-protect")
 def _prog1(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     items = arguments(form, 1)

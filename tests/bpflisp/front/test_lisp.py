@@ -86,6 +86,17 @@ def test_an_own_macro_takes_precedence() -> None:
     assert value("(min 4 5)", "(defmacro min (a b) `(+ ,a ,b))") == 9
 
 
+def test_defsetf() -> None:
+    before = """
+    (defmacro low (p) `(load u32 ,p 0))
+    (defsetf high (p) (new) `(store u32 ,p 4 ,new))
+    (defmacro high (p) `(load u32 ,p 4))
+    (defsetf twice set-twice)
+    (defmacro set-twice (p new) `(store u32 ,p 0 (* 2 ,new)))"""
+    body = "(let ((p (struct-alloc 8))) (setf (high p) 7 (twice p) 4) (incf (high p) 2) (+ (* 10 (high p)) (low p)))"
+    assert value(body, before) == 98
+
+
 SESSION = """
 (asdf:load-system "whistler/loader")
 (in-package #:whistler)

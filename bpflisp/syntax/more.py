@@ -1,0 +1,188 @@
+"""Further functions of Common Lisp at compile time: trees, bytes of numbers, and what is searched for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bpflisp.syntax.data import (
+    MAX_BITS,
+    Function,
+    bounded,
+    eql,
+    equal,
+    itself,
+    keywords_of,
+    like,
+    sequence,
+    string_of,
+    truth,
+)
+from bpflisp.syntax.forms import NIL, Cons, FormError, Symbol, cells, elements, fail, intern, lisp_list
+
+if TYPE_CHECKING:
+    from bpflisp.syntax.evaluator import Interpreter
+
+
+def _subst(new: Any, old: Any, tree: Any, *_: Any) -> Any:
+    if eql(tree, old):
+        return new
+    return Cons(_subst(new, old, tree.car), _subst(new, old, tree.cdr)) if isinstance(tree, Cons) else tree
+
+
+def _sublis(pairs: Any, tree: Any, *_: Any) -> Any:
+    for pair in elements(pairs):
+        if isinstance(pair, Cons) and eql(pair.car, tree):
+            return pair.cdr
+    return Cons(_sublis(pairs, tree.car), _sublis(pairs, tree.cdr)) if isinstance(tree, Cons) else tree
+
+
+def _rassoc(item: Any, pairs: Any, *_: Any) -> Any:
+    return next((pair for pair in elements(pairs) if isinstance(pair, Cons) and equal(pair.cdr, item)), NIL)
+
+
+def _fill(items: Any, value: Any, *_: Any) -> Any:
+    if isinstance(items, list):
+        items[:] = [value] * len(items)
+    else:
+        for cell in cells(items):
+            cell.car = value
+    return items
+
+
+def _mismatch(a: Any, b: Any, *_: Any) -> object:
+    left, right = sequence(a), sequence(b)
+    for at, (one, other) in enumerate(zip(left, right, strict=False)):
+        if not equal(one, other):
+            return at
+    return NIL if len(left) == len(right) else min(len(left), len(right))
+
+
+def _adjoin(item: Any, items: Any, *_: Any) -> object:
+    return items if any(equal(item, cell.car) for cell in cells(items)) else Cons(item, items)
+
+
+# Bytes of numbers: (byte size position)
+
+
+def _byte(size: int, position: int) -> object:
+    if size < 0 or position < 0 or size + position > MAX_BITS:
+        raise fail("bad-argument", f"there is no byte of {size} bits at {position}")
+    return Cons(size, position)
+
+
+def _mask(byte: Any) -> int:
+    _byte(byte.car, byte.cdr)
+    return int(((1 << byte.car) - 1) << byte.cdr)
+
+
+def _ldb(byte: Any, number: int) -> object:
+    return (number & _mask(byte)) >> byte.cdr
+
+
+def _dpb(new: int, byte: Any, number: int) -> object:
+    mask = _mask(byte)
+    return (number & ~mask) | ((new << byte.cdr) & mask)
+
+
+def _deposit_field(new: int, byte: Any, number: int) -> object:
+    mask = _mask(byte)
+    return (number & ~mask) | (new & mask)
+
+
+def _log(number: Any, base: Any = math.e) -> object:
+    return math.log(number, base)
+
+
+# Strings
+
+
+def _bag(chars: Any) -> str:
+    return chars if isinstance(chars, str) else "".join(item.char for item in sequence(chars))
+
+
+def _less(a: Any, b: Any, *_: Any) -> object:
+    """`string<`: where the strings differ, if the first comes before the other."""
+    left, right = string_of(a), string_of(b)
+    at = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), None)
+    if left >= right:
+        return NIL
+    return min(len(left), len(right)) if at is None else at
+
+
+def _intern(name: Any, package: Any = NIL) -> object:
+    keyword = isinstance(package, Symbol) and package.name == ":KEYWORD"
+    return intern((":" if keyword else "") + string_of(name))
+
+
+class _Further:
+    """Functions that take functions, or read text: they need the interpreter."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+
+    def _holds(self, test: Any, rest: tuple[Any, ...]) -> Function:
+        options = keywords_of(rest)
+        chosen = self.interpreter.function(test)
+        key = self.interpreter.function(options["KEY"]) if options.get("KEY", NIL) is not NIL else itself
+        return lambda item: chosen(key(item)) is not NIL
+
+    def merge(self, kind: Any, a: Any, b: Any, test: Any, *rest: Any) -> object:
+        """Both sequences in order, sorted as `stable-sort` does."""
+        items = [*sequence(a), *sequence(b)]
+        bounded(len(items))
+        sort: Function = self.interpreter.functions[intern("STABLE-SORT")]
+        merged = sort(lisp_list(items), test, *rest)
+        return like([] if isinstance(kind, Symbol) and kind.name == "VECTOR" else NIL, elements(merged))
+
+    def assoc_if(self, test: Any, pairs: Any, *rest: Any) -> object:
+        """The first pair whose key passes."""
+        holds = self._holds(test, rest)
+        return next((pair for pair in elements(pairs) if isinstance(pair, Cons) and holds(pair.car)), NIL)
+
+    def member_if(self, test: Any, items: Any, *rest: Any) -> object:
+        """The rest of the list from the first element that passes."""
+        holds = self._holds(test, rest)
+        return next((cell for cell in cells(items) if holds(cell.car)), NIL)
+
+    def notevery(self, test: Any, *lists: Any) -> object:
+        """Whether one does not pass."""
+        every: Function = self.interpreter.functions[intern("EVERY")]
+        return truth(every(test, *lists) is NIL)
+
+    def read_from_string(self, source: Any, *_: Any) -> object:
+        """The first form of a text; `#.` in it is not evaluated."""
+        from bpflisp.diagnostics import Source
+        from bpflisp.syntax.reader import END, Reader
+
+        try:
+            form = Reader(Source("string", string_of(source))).read()
+        except FormError as problem:
+            raise fail("bad-argument", problem.diagnostic.problem) from None
+        return NIL if form is END else form
+
+    def find_symbol(self, name: Any, *_: Any) -> object:
+        """The symbol of that name, if something is defined by it."""
+        symbol = intern(string_of(name))
+        interpreter = self.interpreter
+        known = symbol in interpreter.functions or symbol in interpreter.macros or symbol in interpreter.variables
+        return symbol if known or symbol in interpreter.special else NIL
+
+
+MORE: dict[str, Function] = {
+    "SUBST": _subst, "SUBLIS": _sublis, "RASSOC": _rassoc, "FILL": _fill, "MISMATCH": _mismatch, "ADJOIN": _adjoin,
+    "TREE-EQUAL": lambda a, b, *_: truth(equal(a, b)), "CONSTANTLY": lambda value: lambda *_: value,
+    "BYTE": _byte, "LDB": _ldb, "DPB": _dpb, "DEPOSIT-FIELD": _deposit_field, "LOG": _log,
+    "LDB-TEST": lambda byte, number: truth(_ldb(byte, number)), "BYTE-SIZE": lambda byte: byte.car,
+    "BYTE-POSITION": lambda byte: byte.cdr, "SQRT": math.sqrt,
+    "STRING-LEFT-TRIM": lambda bag, value: string_of(value).lstrip(_bag(bag)),
+    "STRING-RIGHT-TRIM": lambda bag, value: string_of(value).rstrip(_bag(bag)),
+    "STRING<": _less, "STRING>": lambda a, b, *_: _less(b, a), "INTERN": _intern,
+}  # fmt: skip
+
+
+def further(interpreter: Interpreter) -> dict[str, Function]:
+    """All of them, by upper-case name."""
+    library = _Further(interpreter)
+    names = [name for name in vars(_Further) if not name.startswith("_")]
+    return MORE | {name.upper().replace("_", "-"): getattr(library, name) for name in names}
