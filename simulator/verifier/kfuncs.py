@@ -240,6 +240,9 @@ def _readonly_cast(m: Machine, made: KfuncCall) -> Reg:
         return Reg(r.PTR_BTF_ID | r.UNTRUSTED, 0, ZERO, data=(made.btf, wanted))
     if head is None:
         return Reg(r.PTR_MEM | r.MEM_RDONLY | r.UNTRUSTED, 0, ZERO, data=(0, 0))
+    insn = m.code[m.idx]
+    if insn is not None and insn.imm not in (0, -1, made.id):
+        m.unsupported("the number of a type, which another build of the kernel has elsewhere, given to bpf_rdonly_cast")
     m.fail("kfunc bpf_rdonly_cast type ID argument must be of a struct or void")
 
 
