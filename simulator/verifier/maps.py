@@ -62,7 +62,7 @@ def map_info(index: int, definition: MapDef) -> MapInfo:
         known = definition.init.ljust(definition.value_size, b"\0")
     return MapInfo(
         index=index,
-        name=definition.name,
+        name=definition.name if index >= 0 else "",  # the kernel keeps no name of the maps inside a map
         type=definition.type,
         key_size=definition.key_size,
         value_size=definition.value_size,

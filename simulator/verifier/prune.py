@@ -115,10 +115,11 @@ def reg_safe(old: Reg, cur: Reg, ids: IdMap, exact: int, precise: int) -> bool:
     if exact == EXACT:
         return _exact(old, cur, ids)
     kind = old.type
+    if kind != cur.type:
+        # what was not there was not used; in a loop that is not done yet, that is not known
+        return kind == r.NOT_INIT and exact == NOT_EXACT
     if kind == r.NOT_INIT:
         return True
-    if kind != cur.type:
-        return False
     if kind == r.SCALAR:
         if not precise and exact == NOT_EXACT:
             return True
