@@ -73,6 +73,11 @@ RULES: Final = (
     Rule("helper-memory-flags", ("7.0", "6.18.44"), "every helper says which memory it reads and which it writes"),
     Rule("array-constant-key-not-null", ("6.14",), "an array lookup with a constant key in range is never null"),
     Rule("private-stack", ("6.13",), "some tracing programs get a stack of their own beyond 512 bytes"),
+    Rule("static-registers", ("6.15",), "registers that may be read are known from the instructions alone"),
+    Rule("static-stack", ("6.18",), "so are stack slots; before, reads are noted as they are met"),
+    Rule("loops-by-component", ("6.17",), "which states lie in a loop is known from the instructions alone"),
+    Rule("precision-across-frames", ("6.4",), "what a decision rests on is followed into and out of functions"),
+    Rule("long-histories-end", ("6.12",), "a path of more than 40 remembered steps gets a checkpoint"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
-from simulator.verifier import prune
+from simulator.verifier import marks, prune
 from simulator.verifier import regs as r
 from simulator.verifier.regs import NOTHING, ZERO, Reg, type_name
 from simulator.verifier.retval import ReturnRange, outside_text
@@ -34,6 +34,8 @@ def enter(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -
     callee = Frame(depth, callsite, subprog)
     callee.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=depth)
     setup(m, state.frames[-1], callee)
+    if state.frames[-1].marks is not None:
+        marks.enter(state, state.frames[-1], callee)
     state.frames.append(callee)
     m.touch_all()
     return callee
@@ -46,6 +48,8 @@ def _same_arguments(m: Machine, caller: Frame, callee: Frame) -> None:
 def clobber(frame: Frame) -> None:
     """A call leaves nothing in r0 to r5."""
     frame.regs[0:6] = [NOTHING] * 6
+    if frame.marks is not None:
+        frame.marks.written_regs |= 0x3F
 
 
 def call_subprogram(m: Machine, idx: int, insn: Insn) -> int:
@@ -111,7 +115,7 @@ def push_callback(
 def _push_async(m: Machine, idx: int, subprog: int, setup: Setup, sleepable: bool) -> None:
     state = State()
     state.sleepable = sleepable
-    frame = Frame(0, MAIN_CALLSITE, subprog)
+    frame = m.marked(Frame(0, MAIN_CALLSITE, subprog))
     frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
     frame.async_entry = m.frame.async_entry + 1
     setup(m, m.frame, frame)
@@ -144,6 +148,8 @@ def leave(m: Machine, idx: int) -> int:
         then = callee.callsite
     else:
         caller.regs[0] = r0
+        if caller.marks is not None:
+            marks.leave(state, caller, callee)
         then = callee.callsite + 1
     if m.log.level:
         m.log.write("returning from callee:\n")

@@ -14,13 +14,14 @@ from bpflisp.spec import contexts, helpers, programs
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind
 from bpflisp.spec.text import insn_text
-from simulator.verifier import backtrack, prune
+from simulator.verifier import backtrack, prune, prune_early
 from simulator.verifier import regs as r
 from simulator.verifier.globals import Globals
 from simulator.verifier.helper_calls import Helpers
 from simulator.verifier.layout import Explored, Layout, Subprogram
 from simulator.verifier.log import Log
 from simulator.verifier.maps import map_info
+from simulator.verifier.marks import FrameMarks, ReadMarks, noting
 from simulator.verifier.objects import Objects
 from simulator.verifier.prune import Visit
 from simulator.verifier.refusal import Refused, Unsupported
@@ -103,7 +104,12 @@ class Machine:
         self.objects = Objects()
         self.typed = Typed(kernel_btf)
         self.globals = Globals()
-        self.live_regs = [mask & ALL_REGISTERS for mask in layout.live_registers]
+        self.ends_long_histories = self.ways.long_histories_end
+        self.notes_reads = not self.ways.static_registers
+        live = [ALL_REGISTERS] * len(self.code) if self.notes_reads else layout.live_registers
+        self.live_regs = [mask & ALL_REGISTERS for mask in live]
+        self.mark_register = backtrack.mark_register if self.ways.precision_across_frames else prune_early.mark_register
+        self.is_visited = prune_early.is_visited if not self.ways.scalar_ids_in_pruning else prune.is_visited
         self.loop_of = layout.loop
         self.effects = [backtrack.effect_of(insn) for insn in self.code]
         self.matters = [effect.matters for effect in self.effects]
@@ -150,7 +156,7 @@ class Machine:
         self.seen = [False] * len(self.code)
         self.pointer_kinds: list[int] = [0] * len(self.code)
         self._loop_inline: dict[int, int | None] = {}
-        self.liveness = self.layout.stack_liveness()
+        self.liveness = self.layout.stack_liveness() if self.ways.static_stack else ReadMarks(self)
         self.subprog = 0
 
     # Exploration.
@@ -183,7 +189,7 @@ class Machine:
         self.log.new_function()
         if self.trail is not None:
             self.trail.back_to(0)
-        frame = Frame(0, MAIN_CALLSITE, number)
+        frame = self.marked(Frame(0, MAIN_CALLSITE, number))
         frame.regs[10] = Reg(r.PTR_STACK, 0, ZERO, data=0)
         state = State()
         state.first = subprogram.start
@@ -204,7 +210,7 @@ class Machine:
             self.log.reset(0)
 
     def _explore(self, start: int) -> None:
-        layout, log, steps = self.layout, self.log, self.steps
+        layout, log, steps, is_visited = self.layout, self.log, self.steps, self.is_visited
         prune_point, jump_point, seen = layout.prune_point, layout.jump_point, self.seen
         self.idx, prev = start, -1
         self.starts_afresh = False
@@ -218,7 +224,7 @@ class Machine:
                 self.fail(f"BPF program is too large. Processed {self.processed} insn")
             state.last = prev
             state.idx = idx
-            if prune_point[idx] and prune.is_visited(self, idx):
+            if prune_point[idx] and is_visited(self, idx):
                 if log.level:
                     log.write(f"\nfrom {prev} to {idx}: safe\n" if self.starts_afresh else f"{idx}: safe\n")
             else:
@@ -274,7 +280,14 @@ class Machine:
         insn = self.code[idx]
         if insn is None:
             return self.failing(f"invalid insn idx {idx} insn_cnt {len(self.code)}")
-        return make_step(self, idx, insn)
+        step = make_step(self, idx, insn)
+        return noting(self, idx, step) if self.notes_reads else step
+
+    def marked(self, frame: Frame) -> Frame:
+        """An outermost frame, with marks of what is read where the kernel notes that."""
+        if not self.ways.static_stack:
+            frame.marks = FrameMarks()
+        return frame
 
     def push_state(self, idx: int, prev: int) -> State:
         """Leaves a copy of the state for later, to go on at `idx`."""
@@ -379,7 +392,7 @@ class Machine:
     def mark_precise(self, register: int) -> None:
         """The number in a register decides: it has to be known precisely, with all that it came from."""
         if (self.frame.regs[register].type == r.SCALAR and self.state.parent is not None) or self.log.level >= 2:
-            backtrack.mark_register(self, self.state, register)
+            self.mark_register(self, self.state, register)
 
     def subprog_at(self, slot: int) -> Subprogram:
         """The function that starts at a slot."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from simulator.verifier import backtrack
+from simulator.verifier import backtrack, marks
 from simulator.verifier import regs as r
 from simulator.verifier.backtrack import Masks
 from simulator.verifier.refusal import Refused
@@ -34,6 +34,7 @@ from simulator.verifier.state import (
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
+    from simulator.verifier.marks import FrameMarks
 
 NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
 MAX_IDS: Final = 600
@@ -154,9 +155,12 @@ def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
 def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> int:
     """The first slot that keeps two frames apart, -1 where none does."""
     cur_stack = cur.stack
+    unread = ~old.marks.read_slots if old.marks is not None and exact == NOT_EXACT else 0
     known = len(cur_stack)
     for spi, slot in enumerate(old.stack):
         if slot is EMPTY and exact == NOT_EXACT:
+            continue
+        if unread >> spi & 1:
             continue
         other = cur_stack[spi] if spi < known else None
         if slot is other and not slot.reg.id and not slot.reg.ref:
@@ -173,6 +177,8 @@ def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], ex
     """
     number, which = hint
     ours, theirs = old.frames[number], cur.frames[number]
+    if ours.marks is not None and exact == NOT_EXACT and not _is_read(m, ours.marks, which):
+        return False
     if which >= 0:
         return _surely_unlike(ours.regs[which], theirs.regs[which], exact, ours.precise_regs >> which & 1)
     spi = ~which
@@ -193,6 +199,13 @@ def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
     if old.type == r.SCALAR == cur.type and exact != EXACT:
         return bool(precise or exact) and not within(old.num, cur.num)
     return not reg_safe(old, cur, IdMap(0), exact, precise)
+
+
+def _is_read(m: Machine, marks: FrameMarks, which: int) -> bool:
+    """Whether a register, or the slot ~`which`, is known to be read from a checkpoint on."""
+    if which < 0:
+        return bool(marks.read_slots >> ~which & 1)
+    return not m.notes_reads or bool(marks.read_regs >> which & 1)
 
 
 def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
@@ -279,7 +292,10 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
         if ours.callsite != theirs.callsite or ours.callback_depth > theirs.callback_depth:
             return False
         precise, our_regs, their_regs = ours.precise_regs, ours.regs, theirs.regs
-        for register in MEMBERS[live_regs[old.insn_of(number)]]:
+        live = live_regs[old.insn_of(number)]
+        if m.notes_reads and exact == NOT_EXACT and ours.marks is not None:
+            live = ours.marks.read_regs
+        for register in MEMBERS[live]:
             a, b = our_regs[register], their_regs[register]
             if a is b and not a.id and not a.ref:
                 continue
@@ -352,6 +368,9 @@ def _exit_loop(m: Machine, state: State) -> None:
 
 def _incomplete(m: Machine, state: State) -> bool:
     """Whether what the paths from a state needed is not known yet, since it is in a loop that was not left."""
+    if not m.ways.loops_by_component:
+        entry = _loop_entry(state)
+        return entry is not None and bool(entry.branches)
     if not m.visits:
         return False
     chain = _chain(m, state)
@@ -377,6 +396,8 @@ def finish_path(m: Machine, state: State | None) -> None:
     """A path ended well: its checkpoints have one way less to go, and those with none left are final."""
     while state is not None:
         state.branches -= 1
+        if not state.branches and state.parent is not None and state.loop_entry is not None:
+            _put_in_loop(state.parent, state.loop_entry)
         if state.branches:
             return
         _exit_loop(m, state)
@@ -388,16 +409,20 @@ def propagate_precision(m: Machine, old: State, cur: State) -> bool:
     masks = Masks(len(cur.frames) - 1)
     for number in range(len(old.frames) - 1, -1, -1):
         frame = old.frames[number]
-        if frame.precise_regs:
-            masks.regs[number] = backtrack.scalars_among(frame, frame.precise_regs & 0x3FF)
-        if frame.precise_slots:
-            masks.slots[number] = backtrack.spilled_scalars_among(frame, frame.precise_slots)
+        wanted, wanted_slots = frame.precise_regs, frame.precise_slots
+        if frame.marks is not None:
+            wanted_slots &= frame.marks.read_slots
+            wanted &= frame.marks.read_regs if m.notes_reads else ~0
+        if wanted:
+            masks.regs[number] = backtrack.scalars_among(frame, wanted & 0x3FF)
+        if wanted_slots:
+            masks.slots[number] = backtrack.spilled_scalars_among(frame, wanted_slots)
         if m.log.level >= 2:
             m.log.propagating(number, masks)
     return backtrack.mark_precise(m, cur, masks)
 
 
-def _looks_alike(old: State, cur: State) -> bool:
+def looks_alike(old: State, cur: State) -> bool:
     """Whether the innermost registers are equal but for identities: the first sign of an endless loop."""
     if len(old.frames) != len(cur.frames):
         return False
@@ -420,6 +445,9 @@ def _iterators_differ(old: State, cur: State) -> bool:
 def _clean(m: Machine, state: State) -> None:
     """Forgets what a final checkpoint's paths never read, so that it stands for more states."""
     state.cleaned = True
+    if state.frames[0].marks is not None:
+        _clean_unread(m, state)
+        return
     calls = [frame.callsite for frame in state.frames[1:]]
     functions = [frame.subprog for frame in state.frames]
     query = m.liveness.query(state.idx, calls, functions) if any(frame.stack for frame in state.frames) else None
@@ -435,7 +463,39 @@ def _clean(m: Machine, state: State) -> None:
                 stack[spi] = EMPTY
 
 
-def _clean_final(m: Machine, states: list[State], cur: State) -> None:
+def _clean_unread(m: Machine, state: State) -> None:
+    """The same on kernels that note what is read."""
+    for number, frame in enumerate(state.frames):
+        assert frame.marks is not None
+        live = frame.marks.read_regs if m.notes_reads else m.live_regs[state.insn_of(number)]
+        for register in range(10):
+            if not live >> register & 1:
+                frame.regs[register] = NOTHING
+        for spi in range(len(frame.stack)):
+            if not frame.marks.read_slots >> spi & 1:
+                frame.stack[spi] = EMPTY
+
+
+def _loop_entry(state: State) -> State | None:
+    """The outermost checkpoint known to be the entry of a loop that a state lies in, where loops are found by states."""
+    entry = state.loop_entry
+    while entry is not None and entry.loop_entry is not None and entry is not entry.loop_entry:
+        entry = entry.loop_entry
+    at: State | None = state
+    while at is not None and at.loop_entry is not entry:
+        at.loop_entry, at = entry, at.loop_entry
+    return entry
+
+
+def _put_in_loop(cur: State, header: State) -> None:
+    """A state lies in the loop that `header` enters, where that is still being walked."""
+    mine, theirs = _loop_entry(cur) or cur, _loop_entry(header) or header
+    if theirs.branches and theirs.depth <= mine.depth:
+        cur.loop_entry = header
+
+
+def clean_final(m: Machine, states: list[State], cur: State) -> None:
+    """Cleans those checkpoints here whose paths were all walked."""
     idx = cur.idx
     for state in states:
         if state.branches or state.cleaned or state.idx != idx or not _same_calls(state, cur):
@@ -500,7 +560,7 @@ def _loop_hit(m: Machine, idx: int, old: State, cur: State) -> bool | None:
 
 def _is_endless(m: Machine, old: State, cur: State) -> bool:
     return (
-        _looks_alike(old, cur)
+        looks_alike(old, cur)
         and states_equal(m, old, cur, EXACT)
         and not _iterators_differ(old, cur)
         and old.may_goto_depth == cur.may_goto_depth
@@ -519,19 +579,19 @@ def bucket(m: Machine, idx: int, state: State) -> int:
 def is_visited(m: Machine, idx: int) -> bool:
     """Whether the current state need not be looked at further; makes it a checkpoint where that may help others."""
     cur = m.state
-    forced = m.test_state_freq or m.layout.force_checkpoint[idx] or len(cur.history) > 40
+    forced = m.test_state_freq or m.layout.force_checkpoint[idx] or (m.ends_long_histories and len(cur.history) > 40)
     jumps, insns = m.jumps - m.jumps_at_checkpoint, m.processed - m.processed_at_checkpoint
     add = forced or (jumps >= 2 and insns >= 8)
     states = m.explored.get(bucket(m, idx, cur))
     if states:
-        _clean_final(m, states, cur)
+        clean_final(m, states, cur)
         add_or_hit = _compare(m, idx, states, cur, forced, add, jumps, insns)
         if add_or_hit is None:
             return True
         add = add_or_hit
         m.max_states = max(m.max_states, m.seen_states)
     if add:
-        _add_checkpoint(m, idx, cur)
+        add_checkpoint(m, idx, cur)
     return False
 
 
@@ -549,6 +609,8 @@ def _compare(
             verdict = _loop_hit(m, idx, old, cur)
             if verdict:
                 hit = in_loop = True
+                if not m.ways.loops_by_component and (m.iter_next[idx] or m.may_goto[idx]):
+                    _put_in_loop(cur, old)
             else:
                 if verdict is None and _is_endless(m, old, cur):
                     raise _endless(m, idx, old, cur)
@@ -557,6 +619,8 @@ def _compare(
         else:
             in_loop = _incomplete(m, old)
             hit = states_equal(m, old, cur, RANGE_WITHIN if in_loop else NOT_EXACT)
+            if hit and in_loop and not m.ways.loops_by_component:
+                _put_in_loop(cur, _loop_entry(old) or old)
         if hit:
             old.hits += 1
             _join(m, idx, old, cur, in_loop)
@@ -571,10 +635,12 @@ def _compare(
 
 def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
     """The path ends in an equal state; what that one needed, this path's checkpoints need."""
+    if old.frames[0].marks is not None:
+        marks.propagate(old, cur)
     if m.layout.jump_point[idx]:
         m.remember()
     propagate_precision(m, old, cur)
-    if not in_loop:
+    if not in_loop or not m.ways.loops_by_component:
         return
     chain = _chain(m, old)
     if chain is None:
@@ -589,7 +655,8 @@ def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
     m.note_states()
 
 
-def _add_checkpoint(m: Machine, idx: int, cur: State) -> None:
+def add_checkpoint(m: Machine, idx: int, cur: State) -> None:
+    """Keeps a copy of the current state, for others to be compared with."""
     m.total_states += 1
     m.jumps_at_checkpoint = m.jumps
     m.processed_at_checkpoint = m.processed
@@ -598,11 +665,14 @@ def _add_checkpoint(m: Machine, idx: int, cur: State) -> None:
     new = cur.copy()
     new.idx = idx
     new.history = cur.history
-    _enter_loop(m, new)
+    if m.ways.loops_by_component:
+        _enter_loop(m, new)
     cur.parent = new
     cur.first = idx
     cur.depth = new.depth + 1
     cur.history = []
+    if new.frames[0].marks is not None:
+        marks.checkpoint(cur)
     m.explored.setdefault(bucket(m, idx, cur), []).append(new)
     m.note_states()
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from simulator.verifier.regs import MAYBE_NULL, NOTHING, SCALAR, Reg
+
+if TYPE_CHECKING:
+    from simulator.verifier.marks import FrameMarks
 
 # What is known of one byte of the stack.
 INVALID, SPILL, MISC, ZEROED, DYNPTR_BYTE, ITER_BYTE, IRQ_BYTE = range(7)
@@ -92,7 +95,7 @@ class Frame:
 
     __slots__ = (
         "async_entry", "callback_depth", "callback_range", "callsite", "in_async_callback", "in_callback",
-        "in_exception_callback", "number", "precise_regs", "precise_slots", "regs", "stack", "subprog",
+        "in_exception_callback", "marks", "number", "precise_regs", "precise_slots", "regs", "stack", "subprog",
     )  # fmt: skip
 
     def __init__(self, number: int, callsite: int, subprog: int) -> None:
@@ -109,6 +112,7 @@ class Frame:
         self.async_entry = 0
         self.precise_regs = 0
         self.precise_slots = 0
+        self.marks: FrameMarks | None = None
 
     def copy(self) -> Frame:
         """An independent copy; the values are shared."""
@@ -126,6 +130,7 @@ class Frame:
         new.async_entry = self.async_entry
         new.precise_regs = self.precise_regs
         new.precise_slots = self.precise_slots
+        new.marks = None if self.marks is None else self.marks.copy()
         return new
 
     def grow(self, slots: int) -> None:
@@ -156,7 +161,7 @@ class State:
 
     __slots__ = (
         "branches", "callback_unroll", "chain", "cleaned", "depth", "equal", "first", "frames", "freed", "hint",
-        "history", "hits", "holds", "idx", "last", "may_goto_depth", "misses", "parent", "sleepable",
+        "history", "hits", "holds", "idx", "last", "loop_entry", "may_goto_depth", "misses", "parent", "sleepable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -177,6 +182,7 @@ class State:
         self.misses = 0
         self.freed = False
         self.equal: State | None = None
+        self.loop_entry: State | None = None
         self.hint: tuple[int, int] | None = None
         self.chain: tuple[int, ...] | None = ()
 
@@ -200,6 +206,7 @@ class State:
         new.misses = 0
         new.freed = False
         new.equal = None
+        new.loop_entry = self.loop_entry
         new.hint = None
         new.chain = ()
         return new

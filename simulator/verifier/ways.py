@@ -30,6 +30,13 @@ class Ways:
     results_need_no_value: bool
     narrow_fills: bool
     scrubbed_by_variable_store: bool
+    static_registers: bool
+    static_stack: bool
+    loops_by_component: bool
+    precision_across_frames: bool
+    scalar_ids_in_pruning: bool
+    long_histories_end: bool
+    callbacks_are_loops: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool
