@@ -28,6 +28,14 @@ Setup = Callable[["Machine", Frame, Frame], None]
 
 def enter(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -> Frame:
     """A frame for a function, its arguments set up from the caller's registers."""
+    callee = _made(m, state, subprog, callsite, setup)
+    state.frames.append(callee)
+    m.touch_all()
+    return callee
+
+
+def _made(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -> Frame:
+    """The frame of a function that is called, not entered yet."""
     depth = len(state.frames)
     if depth + 1 > MAX_FRAMES:
         m.fail(f"the call stack of {depth + 1} frames is too deep")
@@ -36,9 +44,18 @@ def enter(m: Machine, state: State, subprog: int, callsite: int, setup: Setup) -
     setup(m, state.frames[-1], callee)
     if state.frames[-1].marks is not None:
         marks.enter(state, state.frames[-1], callee)
-    state.frames.append(callee)
-    m.touch_all()
     return callee
+
+
+def run_callback(m: Machine, callee: Frame) -> int:
+    """The callback of a helper is looked at now, once, as if the helper had called it before the next instruction."""
+    m.awaited = None
+    m.liveness.leave()
+    m.state.frames.append(callee)
+    m.touch_all()
+    m.frame = callee
+    m.name_frames()
+    return m.layout.subprograms[callee.subprog].start
 
 
 def _same_arguments(m: Machine, caller: Frame, callee: Frame) -> None:
@@ -105,6 +122,9 @@ def push_callback(
     if asynchronous:
         _push_async(m, idx, subprog, setup, sleepable)
         return
+    if not m.ways.callbacks_are_loops:
+        m.awaited = _made(m, m.state, subprog, idx, setup)
+        return
     state = m.push_state(start, idx)
     enter(m, state, subprog, idx, setup)
     state.callback_unroll += 1
@@ -145,7 +165,7 @@ def leave(m: Machine, idx: int) -> int:
         if not _within(r0, callee.callback_range, False):
             wanted = ReturnRange(*callee.callback_range)
             m.fail(outside_text("At callback return", "R0", r0.num.smin, r0.num.smax, wanted))
-        then = callee.callsite
+        then = callee.callsite if m.ways.callbacks_are_loops else callee.callsite + 1
     else:
         caller.regs[0] = r0
         if caller.marks is not None:
@@ -160,7 +180,7 @@ def leave(m: Machine, idx: int) -> int:
     state.frames.pop()
     m.frame = caller
     m.name_frames()
-    if callee.in_callback:
+    if callee.in_callback and m.ways.callbacks_are_loops:
         previous = prune.find_previous(m, state, then)
         if previous is not None:
             prune.widen(m, previous, state)
@@ -216,6 +236,7 @@ def check_return(m: Machine, register: int = 0) -> None:
         return
     if reg.type != r.SCALAR:
         m.fail(f"{where} the register R{register} is not a known value ({type_name(reg.type)})")
-    m.mark_precise(register)
+    if m.ways.returns_are_precise:
+        m.mark_precise(register)
     if not _within(reg, (wanted.low, wanted.high), wanted.width == 32):
         m.fail(outside_text(where, f"R{register}", reg.num.smin, reg.num.smax, wanted))

@@ -119,7 +119,8 @@ class Walk:
     """The depth-first walk over the program, from slot 0 and into every function that is called.
 
     `any_back_edge` is False for kernels that let jumps alone close a loop: neither the fall into the next instruction
-    nor a call (so that recursion is refused here).
+    nor a call (so that recursion is refused here). `callbacks_are_loops` is False for those that look at a callback
+    once, where its helper is called.
     """
 
     slots: Slots
@@ -127,6 +128,7 @@ class Walk:
     function_of: Sequence[int]
     calls_at: CallsAt
     any_back_edge: bool = True
+    callbacks_are_loops: bool = True
     marks: Marks = field(init=False)
     _state: list[int] = field(init=False)
     _stack: list[int] = field(init=False, default_factory=list)
@@ -241,6 +243,9 @@ class Walk:
         if facts is None:
             return
         marks, function = self.marks, self.functions[self.function_of[at]]
+        if not self.callbacks_are_loops:
+            marks.prune_point[at] |= facts.async_callback
+            return
         if facts.async_callback or facts.sync_callback or facts.iter_next:
             # A state has to be looked up before the callback is entered, else each visit would push it again.
             marks.prune_point[at] = True

@@ -168,7 +168,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     if helper.name in m.packet_changers:
         m.forget_packet()
     m.liveness.commit()
-    return idx + 1
+    return calls.run_callback(m, m.awaited) if m.awaited is not None else idx + 1
 
 
 def _after_tail_call(m: Machine, idx: int) -> int:
@@ -577,6 +577,9 @@ def _tail_call(m: Machine, idx: int) -> None:
 def _loop(m: Machine, made: Call, idx: int) -> None:
     regs, frame = m.frame.regs, m.frame
     m.note_loop_flags(idx, made.subprog)
+    if not m.ways.callbacks_are_loops:
+        calls.push_callback(m, idx, made.subprog, _loop_callback)
+        return
     m.mark_precise(1)
     if frame.callback_depth < regs[1].num.umax:
         calls.push_callback(m, idx, made.subprog, _loop_callback)

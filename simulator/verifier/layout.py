@@ -130,7 +130,14 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     loaded = resolver.run()
     function_of = [number for number, one in enumerate(functions) for _ in range(one.start, one.end)]
     calls_at = calls_of(program, slots, profile)
-    walk = cfg.Walk(slots, functions, function_of, calls_at, any_back_edge=profile.since(_ANY_BACK_EDGE_SINCE))
+    walk = cfg.Walk(
+        slots,
+        functions,
+        function_of,
+        calls_at,
+        any_back_edge=profile.since(_ANY_BACK_EDGE_SINCE),
+        callbacks_are_loops=profile.has("callbacks-are-loops"),
+    )
     marks = walk.run(exception_callback)
     orders = cfg.postorder_of(functions, slots)
     check_attach_target(program, profile, kernel_btf)

@@ -155,6 +155,7 @@ class Machine:
         self.plain_steps: dict[tuple[int, int, tuple[int, int] | None], Step] = {}
         self.seen = [False] * len(self.code)
         self.pointer_kinds: list[int] = [0] * len(self.code)
+        self.awaited: Frame | None = None
         self._loop_inline: dict[int, int | None] = {}
         self.liveness = self.layout.stack_liveness() if self.ways.static_stack else ReadMarks(self)
         self.subprog = 0
@@ -281,6 +282,8 @@ class Machine:
         if insn is None:
             return self.failing(f"invalid insn idx {idx} insn_cnt {len(self.code)}")
         step = make_step(self, idx, insn)
+        if not self.ways.zeros_are_imprecise:
+            step = prune_early.tainting(self, idx, insn, step)
         return noting(self, idx, step) if self.notes_reads else step
 
     def marked(self, frame: Frame) -> Frame:

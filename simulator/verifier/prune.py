@@ -662,6 +662,9 @@ def add_checkpoint(m: Machine, idx: int, cur: State) -> None:
     m.processed_at_checkpoint = m.processed
     if m.clears_singular_ids:
         clear_singular_ids(cur)
+    if not m.ways.zeros_are_imprecise:
+        for frame in cur.frames:
+            frame.precise_regs = frame.precise_slots = 0
     new = cur.copy()
     new.idx = idx
     new.history = cur.history

@@ -7,6 +7,7 @@ Source: is_state_visited, states_equal and __mark_chain_precision of kernel/bpf/
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
@@ -332,3 +333,103 @@ class _Walk:
         self.regs &= ~1
         if self.regs & _ARGUMENTS:
             self.m.fail(f"BUG regs {self.regs:x}")
+
+
+# ---- precise zeros -----------------------------------------------------------------------------------------------------
+
+
+def tainting(m: Machine, idx: int, insn: Insn, step: Callable[[], int]) -> Callable[[], int]:
+    """The step of an instruction on kernels where a zero that is read from the stack is precise from the start.
+
+    The state under way says so in its own `precise_regs` and `precise_slots`, until the next checkpoint: a copy of such
+    a number is precise, and what is added to it is sought back at once.
+    """
+    kind = insn.row.kind
+    if kind is Kind.ALU:
+        return _tainting_alu(m, insn, step)
+    if kind in (Kind.LOAD, Kind.LOAD_SIGNED):
+        return _tainting_load(m, insn, step)
+    if kind is Kind.STORE:
+        return _tainting_store(m, insn, step)
+    forgets = 0
+    if kind in (Kind.NEG, Kind.END, Kind.LOAD_IMM64):
+        forgets = 1 << insn.dst
+    elif kind is Kind.ATOMIC and insn.row.fetch:
+        forgets = 1 << (0 if insn.row.op is Op.CMPXCHG else insn.src)
+    elif kind in (Kind.CALL, Kind.LOAD_PACKET):
+        forgets = 0x3F
+    if not forgets:
+        return step
+
+    def forgetting() -> int:
+        m.frame.precise_regs &= ~forgets
+        return step()
+
+    return forgetting
+
+
+def _tainting_alu(m: Machine, insn: Insn, step: Callable[[], int]) -> Callable[[], int]:
+    dst, src, by_register = insn.dst, insn.src, insn.row.reg
+    moves = insn.row.op in _MOVES
+    keeps_if_unknown = insn.row.op in (Op.ADD, Op.SUB, Op.AND)
+    divides = insn.row.op in (Op.DIV, Op.MOD, Op.SDIV, Op.SMOD)
+
+    def alu() -> int:
+        frame = m.frame
+        bits = frame.precise_regs
+        if moves:
+            taint = bits >> src & 1 if by_register else 0
+            frame.precise_regs = bits & ~(1 << dst) | taint << dst
+        elif bits >> dst & 1:
+            known = not by_register or frame.regs[src].num.is_const
+            if by_register and frame.regs[src].type == SCALAR == frame.regs[dst].type:
+                m.mark_precise(src)
+            if divides or not (known or keeps_if_unknown):
+                frame.precise_regs &= ~(1 << dst)
+        return step()
+
+    return alu
+
+
+def _tainting_load(m: Machine, insn: Insn, step: Callable[[], int]) -> Callable[[], int]:
+    dst, src, off, size = insn.dst, insn.src, insn.off, insn.row.size
+
+    def load() -> int:
+        frame = m.frame
+        base = frame.regs[src]
+        taint = 0
+        if base.type == r.PTR_STACK and base.num.is_const:
+            taint = _taint_read(m.state.frames[base.data], base.off + base.num.smin + off, size)
+        then = step()
+        frame.precise_regs = frame.precise_regs & ~(1 << dst) | taint << dst
+        return then
+
+    return load
+
+
+def _taint_read(frame: Frame, off: int, size: int) -> int:
+    """1 where a load gives a precise number: zeros that were stored as such, or a spilled number that is."""
+    low = -off - 1
+    spi = low // 8
+    if not 0 <= spi < len(frame.stack):
+        return 0
+    types = frame.stack[spi].types
+    if types[7] == SPILL:
+        return frame.precise_slots >> spi & 1 if off % 8 == 0 and types[8 - size :] == bytes([SPILL] * size) else 0
+    return int(all(low - i >= 0 and types[(low - i) % 8] == ZEROED for i in range(size)))
+
+
+def _tainting_store(m: Machine, insn: Insn, step: Callable[[], int]) -> Callable[[], int]:
+    dst, src, off = insn.dst, insn.src, insn.off
+
+    def store() -> int:
+        base = m.frame.regs[dst]
+        taint = m.frame.precise_regs >> src & 1
+        then = step()
+        if base.type == r.PTR_STACK and base.num.is_const:
+            spi = (-(base.off + base.num.smin + off) - 1) // 8
+            frame = m.state.frames[base.data]
+            frame.precise_slots = frame.precise_slots & ~(1 << spi) | taint << spi
+        return then
+
+    return store

@@ -37,6 +37,8 @@ class Ways:
     scalar_ids_in_pruning: bool
     long_histories_end: bool
     callbacks_are_loops: bool
+    returns_are_precise: bool
+    zeros_are_imprecise: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool
