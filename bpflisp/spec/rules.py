@@ -79,9 +79,7 @@ RULES: Final = (
     Rule("precision-across-frames", ("6.4",), "what a decision rests on is followed into and out of functions"),
     Rule("long-histories-end", ("6.12",), "a path of more than 40 remembered steps gets a checkpoint"),
     Rule("returns-are-precise", ("6.8",), "what a program returns decides, where its type bounds it"),
-    Rule(
-        "zeros-are-imprecise", ("6.8",), "a zero read from the stack decides nothing; before, what is added to it does"
-    ),
+    Rule("zeros-are-imprecise", ("6.8",), "a zero read from the stack decides nothing; before, what is added to it"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

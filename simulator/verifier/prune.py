@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from simulator.verifier import backtrack, marks
 from simulator.verifier import regs as r
 from simulator.verifier.backtrack import Masks
+from simulator.verifier.liveness import StackLiveness
 from simulator.verifier.refusal import Refused
 from simulator.verifier.regs import ADD_CONST, NOTHING, Reg, scalar_reg
 from simulator.verifier.scalar import UNKNOWN, within
@@ -450,6 +451,7 @@ def _clean(m: Machine, state: State) -> None:
         return
     calls = [frame.callsite for frame in state.frames[1:]]
     functions = [frame.subprog for frame in state.frames]
+    assert isinstance(m.liveness, StackLiveness)  # else frames have marks
     query = m.liveness.query(state.idx, calls, functions) if any(frame.stack for frame in state.frames) else None
     for number, frame in enumerate(state.frames):
         regs, stack = frame.regs, frame.stack
@@ -477,7 +479,7 @@ def _clean_unread(m: Machine, state: State) -> None:
 
 
 def _loop_entry(state: State) -> State | None:
-    """The outermost checkpoint known to be the entry of a loop that a state lies in, where loops are found by states."""
+    """The outermost checkpoint known to enter a loop that a state lies in, where loops are found by states."""
     entry = state.loop_entry
     while entry is not None and entry.loop_entry is not None and entry is not entry.loop_entry:
         entry = entry.loop_entry

@@ -79,7 +79,7 @@ def _refuse_endless(m: Machine, idx: int, old: State, cur: State) -> None:
         m.fail_at_line(f"infinite loop detected at insn {idx}")
 
 
-# ---- comparison --------------------------------------------------------------------------------------------------------
+# ---- comparison ------------------------------------------------------------------------------------------------------
 
 
 def states_equal(m: Machine, old: State, cur: State) -> bool:
@@ -166,7 +166,7 @@ def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: Ids, precise: int) 
     return True
 
 
-# ---- precision ---------------------------------------------------------------------------------------------------------
+# ---- precision -------------------------------------------------------------------------------------------------------
 
 
 def _propagate_precision(m: Machine, old: State, cur: State) -> None:
@@ -335,7 +335,7 @@ class _Walk:
             self.m.fail(f"BUG regs {self.regs:x}")
 
 
-# ---- precise zeros -----------------------------------------------------------------------------------------------------
+# ---- precise zeros ---------------------------------------------------------------------------------------------------
 
 
 def tainting(m: Machine, idx: int, insn: Insn, step: Callable[[], int]) -> Callable[[], int]:
