@@ -411,10 +411,12 @@ def _is_readable(m: Machine, slot: Slot) -> bool:
     types = slot.types
     if types[7] == SPILL:
         return True
-    return types in m.readable_slots or (
-        all(kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok) for kind in types)
-        and m.readable_slots.add(types) is None
-    )
+    if types in m.readable_slots:
+        return True
+    if not all(kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok) for kind in types):
+        return False
+    m.readable_slots.add(types)
+    return True
 
 
 def _refuse_dynptr_bytes(m: Machine, frame: Frame, start: int, end: int) -> None:
