@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_FRAMES = 8
 _NO_STACK = bytes(STACK_SIZE)
 MAX_TAIL_CALLS = 33
+IDLE: Iterator[None] = iter(())
+"""The fuel of a machine that runs nothing."""
+
 FUNCTION_BASE = 0x3F00_0000
 """What a program holds as the address of one of its functions: this plus the slot. No region is ever there."""
 
@@ -82,7 +85,7 @@ class Machine:
         """The error that the call gives which a cgroup program is asked about."""
         self.bits: dict[int, list[int]] = {}
         """What is left of the bit iterators, by their address."""
-        self.fuel: Iterator[None] = iter(())
+        self.fuel: Iterator[None] = IDLE
         """What loops of compiled programs turn on."""
         self.redirect: int | tuple[str, object] | None = None
         self.model: Model | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulator.maps import Map, make
 from simulator.memory import Memory
@@ -17,8 +17,10 @@ from simulator.mocks import HostMemory, Mocks
 from simulator.network import Device, Neighbourhood, Route
 from simulator.objects import Objects
 from simulator.program import MapDef, Object, Program
-from simulator.sockets import Socket
 from simulator.timers import Timers
+
+if TYPE_CHECKING:
+    from simulator.sockets import Socket
 
 __all__ = ["BOOT_TO_START", "WALL_CLOCK", "Clock", "Device", "Maps", "Route", "Task", "World"]
 

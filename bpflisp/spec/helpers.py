@@ -191,7 +191,8 @@ def _helper(row: dict[str, Any]) -> Helper:
 
 @cache
 def _by_id() -> dict[int, Helper]:
-    return {row["id"]: _helper(row) for row in table("helpers")}
+    found = (by_id(row["id"]) for row in table("helpers"))
+    return {helper.id: helper for helper in found if helper is not None}
 
 
 @cache
@@ -218,9 +219,11 @@ def all_helpers() -> Iterator[Helper]:
     return iter(_by_id().values())
 
 
+@cache
 def by_id(helper_id: int) -> Helper | None:
-    """The helper of this number; None where no kernel of the table has one."""
-    return _by_id().get(helper_id)
+    """The helper of this number; None where no kernel of the table has one. The numbers have no gap."""
+    rows = table("helpers")
+    return _helper(rows[helper_id - 1]) if 0 < helper_id <= len(rows) else None
 
 
 def by_name(name: str) -> Helper | None:

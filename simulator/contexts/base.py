@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bpflisp.spec.contexts import Field, Struct
 from simulator.machine import Machine
 from simulator.packet import Input, InputRefused
+
+if TYPE_CHECKING:
+    from bpflisp.spec.contexts import Field, Struct
 
 NO_FIELDS: Mapping[str, int] = {}
 
@@ -72,6 +74,8 @@ def known_field(struct: Struct, name: str) -> Field:
         base, _, index = name[:-1].partition("[")
         array = struct.field(base)
         if array is not None and index.isdigit() and int(index) * array.element_size < array.size:
+            from bpflisp.spec.contexts import Field
+
             size = array.element_size
             return Field(name, array.offset + int(index) * size, size, f"__u{size * 8}")
     if field is None:

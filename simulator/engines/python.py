@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bpflisp.spec.alu import M32, M64, compute, signed
 from bpflisp.spec.isa import CALL_HELPER, Kind, Op
@@ -21,13 +21,9 @@ from simulator.contexts.xdp import XdpModel, plain_context
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
-from simulator.engines.source.blocks import targets
-from simulator.engines.source.compiler import Compiled, compile_program
-from simulator.engines.source.ranges import LOOKUP, Known
-from simulator.engines.source.text import NO_CALLBACK, TAIL_CALL, Surroundings
-from simulator.helpers.maps import tail_target
-from simulator.helpers.registry import bind, name_of
-from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
+from simulator.engines.source.names import NO_CALLBACK
+from simulator.helpers.registry import bind
+from simulator.machine import FUNCTION_BASE, IDLE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
 from simulator.memory import CONTEXT_BASE, MemoryFault
 from simulator.outcome import Fault, Outcome
@@ -35,12 +31,17 @@ from simulator.packet import PACKET_TYPES, Input, as_input
 from simulator.program import Program
 from simulator.world import World
 
+if TYPE_CHECKING:
+    from simulator.engines.source.compiler import Compiled
+    from simulator.engines.source.text import Surroundings
+
 Function = Callable[..., int]
 
 _CACHE_LIMIT = 512
 _FIRST_RUNS = 1
 _ENOUGH_WORLDS = 3
 _ADJUST_META = 54
+_INLINE = ("bpf_map_lookup_elem", "bpf_tail_call")
 _PRINTK = 6
 _NO_STACK = bytes(512)
 _DEFAULT = Options()
@@ -127,7 +128,7 @@ class PythonEngine:
                 r0 = function(*registers)
             except Exception as error:
                 r0, fault = 0, self._fault(error, linked)
-            return Outcome(r0 & M32, bytes(machine.packet.view), fault, (), NO_FIELDS, None, 0, r0)  # type: ignore[union-attr]
+            return Outcome(r0 & M32, machine.packet.view.tobytes(), fault, (), NO_FIELDS, None, 0, r0)  # type: ignore[union-attr]
 
         return run
 
@@ -162,6 +163,7 @@ class PythonEngine:
             r0 = thrown.cookie
         except Exception as error:
             r0, fault = 0, self._fault(error, linked)
+        machine.fuel = IDLE
         packet, fields = linked.model.leave(machine)
         trace = tuple(printed[before:]) if len(printed) != before else ()
         return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, 0, r0)
@@ -173,6 +175,8 @@ class PythonEngine:
 
     def translate(self, around: Surroundings) -> Compiled:
         """The source of a program, compiled."""
+        from simulator.engines.source.compiler import compile_program
+
         return compile_program(around)
 
     def parameters(self, linked: Linked, compiled: Compiled) -> Mapping[str, Any]:
@@ -250,7 +254,7 @@ class Linked:
         self.quick: Callable[[bytes], Outcome] | None = None
         """The quickest way to run it on nothing but a packet, once there is one."""
         self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
-        self._helpers = all(world.helpers.find(name_of(number)) is None for number in (LOOKUP, TAIL_CALL))
+        self._helpers = all(world.helpers.find(name) is None for name in _INLINE)
         self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True)) else engine.first_runs
 
     def ready(self) -> Function:
@@ -273,11 +277,16 @@ class Linked:
         return self.program.insns, self.program.type, shapes, plain, self._helpers, self.model.size
 
     def _around(self, plain: bool) -> Surroundings:
+        from simulator.engines.source.ranges import Known
+        from simulator.engines.source.text import Surroundings
+
         known = self.model.known if plain and not _calls(self.program, _ADJUST_META) else {}
         return Surroundings(self.program, tuple(self.program.maps), self.model.size, Known(known, self._helpers))
 
     def call_function(self, address: int, arguments: Sequence[int]) -> int:
-        """Runs a function of the program for a helper."""
+        """Runs a function of the program for a helper, or for a timer that runs out between runs."""
+        if self.machine.fuel is IDLE:
+            self.machine.fuel = repeat(None, DEFAULT_FUEL)
         function = self.functions.get(address - FUNCTION_BASE)
         if function is None:
             raise ProgramFault("jump", f"no function at {address:#x}")
@@ -293,6 +302,8 @@ class Linked:
 
     def tail_call(self, context: int, handle: int, index: int) -> int | None:
         """Goes on in another program: what it returns, or None where the call fails."""
+        from simulator.helpers.maps import tail_target
+
         machine = self.machine
         target = tail_target(machine, handle, index)
         if target is None:
@@ -434,10 +445,8 @@ def _illegal(opcode: int) -> NoReturn:
 
 def _loops(program: Program) -> bool:
     """Whether any jump goes backwards."""
-    return any(
-        insn is not None and insn.row.kind in (Kind.JUMP, Kind.BRANCH) and targets(slot, insn)[0] <= slot
-        for slot, insn in enumerate(program.code)
-    )
+    jumps = (insn for insn in program.code if insn is not None and insn.row.kind in (Kind.JUMP, Kind.BRANCH))
+    return any((insn.imm if insn.row.kind is Kind.JUMP and insn.row.width == 32 else insn.off) < 0 for insn in jumps)
 
 
 def _only_plain_calls(program: Program) -> bool:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.helpers.registry import Model
 
 _THEMES = (
-    "buffer", "checksums", "dynptr", "fib", "loops", "maps", "memory", "packet", "redirect", "ringbuf", "sockets",
-    "system", "text", "trace", "tracing",
+    "maps", "system", "ringbuf", "memory", "trace", "redirect", "packet", "loops", "checksums", "tracing", "text",
+    "buffer", "dynptr", "sockets", "fib",
 )  # fmt: skip
+"""The modules of models, the most called ones first."""
 
 
 @cache
@@ -18,6 +23,17 @@ def known_names() -> frozenset[str]:
     from bpflisp.spec.kfuncs import all_kfuncs
 
     return frozenset(helper.name for helper in all_helpers()) | {kfunc.name for kfunc in all_kfuncs()}
+
+
+def load_until(name: str) -> Model | None:
+    """The model of a helper; modules are imported only until one has it. None where none has."""
+    from simulator.helpers.registry import MODELS
+
+    for theme in _THEMES:
+        if name in MODELS:
+            break
+        import_module(f"simulator.helpers.{theme}")
+    return MODELS.get(name)
 
 
 @cache

@@ -56,10 +56,9 @@ def takes_context(number: int) -> bool:
 @cache
 def model_of(number: int) -> Model | None:
     """The model of a helper by its number; None where it has none."""
-    from simulator.helpers import load_all
+    from simulator.helpers import load_until
 
-    load_all()
-    return MODELS.get(name_of(number))
+    return load_until(name_of(number))
 
 
 def bind(machine: Machine, number: int) -> Callable[[int, int, int, int, int], int]:

@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from bpflisp.spec import elf, kfuncs
+from bpflisp.spec import elf
 from bpflisp.spec.btf import ENUMS, INT_BOOL, INT_SIGNED, Btf, BtfError, BtfKind
 from simulator.loader.object_file import ObjectFile
 
@@ -162,6 +162,8 @@ class _Resolver:
         if self.kernel is not None:
             present = self.kernel.find(name, BtfKind.FUNC) is not None
         else:
+            from bpflisp.spec import kfuncs
+
             present = kfuncs.by_name(name) is not None or not extern.weak
         if present or extern.name in self.ksyms:
             return Extern(name, ExternKind.TYPED)

@@ -19,6 +19,9 @@ def make(definition: MapDef, memory: Memory, cpus: int) -> Map:
     Of a kind that is not modelled it can be named by programs, but not used.
     """
     from simulator.maps.registry import KINDS
+
+    if definition.type in KINDS:
+        return KINDS[definition.type](definition, memory, cpus)
     from simulator.maps.unmodelled import Unmodelled
 
-    return KINDS.get(definition.type, Unmodelled)(definition, memory, cpus)
+    return Unmodelled(definition, memory, cpus)

@@ -1,49 +1,52 @@
-"""Which class models which map type."""
+"""Which class models which map type. A module of maps is imported when a map of its is first made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Final
 
-from simulator.maps.array import Array, PerCpuArray
 from simulator.maps.base import Map
-from simulator.maps.hash import Hash, LruHash, LruPerCpuHash, PerCpuHash
-from simulator.maps.lpm_trie import LpmTrie
-from simulator.maps.nested import ArrayOfMaps, HashOfMaps
-from simulator.maps.perf import PerfEventArray
-from simulator.maps.prog_array import ProgArray
-from simulator.maps.queue import BloomFilter, Queue, Stack
-from simulator.maps.redirect import CpuMap, DevMap, DevMapHash, XskMap
-from simulator.maps.ringbuf import RingBuffer
-from simulator.maps.sockets import SocketHash, SocketMap
-from simulator.maps.stack_trace import StackTraceMap
 
-KINDS: Final[Mapping[str, type[Map]]] = MappingProxyType(
-    {
-        "hash": Hash,
-        "array": Array,
-        "prog_array": ProgArray,
-        "perf_event_array": PerfEventArray,
-        "percpu_hash": PerCpuHash,
-        "percpu_array": PerCpuArray,
-        "devmap": DevMap,
-        "devmap_hash": DevMapHash,
-        "cpumap": CpuMap,
-        "xskmap": XskMap,
-        "lru_hash": LruHash,
-        "lru_percpu_hash": LruPerCpuHash,
-        "ringbuf": RingBuffer,
-        "lpm_trie": LpmTrie,
-        "queue": Queue,
-        "stack": Stack,
-        "bloom_filter": BloomFilter,
-        "array_of_maps": ArrayOfMaps,
-        "hash_of_maps": HashOfMaps,
-        "sockmap": SocketMap,
-        "sockhash": SocketHash,
-        "reuseport_sockarray": SocketMap,
-        "stack_trace": StackTraceMap,
-    }
-)
+_PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "hash": ("hash", "Hash"),
+    "array": ("array", "Array"),
+    "prog_array": ("prog_array", "ProgArray"),
+    "perf_event_array": ("perf", "PerfEventArray"),
+    "percpu_hash": ("hash", "PerCpuHash"),
+    "percpu_array": ("array", "PerCpuArray"),
+    "devmap": ("redirect", "DevMap"),
+    "devmap_hash": ("redirect", "DevMapHash"),
+    "cpumap": ("redirect", "CpuMap"),
+    "xskmap": ("redirect", "XskMap"),
+    "lru_hash": ("hash", "LruHash"),
+    "lru_percpu_hash": ("hash", "LruPerCpuHash"),
+    "ringbuf": ("ringbuf", "RingBuffer"),
+    "lpm_trie": ("lpm_trie", "LpmTrie"),
+    "queue": ("queue", "Queue"),
+    "stack": ("queue", "Stack"),
+    "bloom_filter": ("queue", "BloomFilter"),
+    "array_of_maps": ("nested", "ArrayOfMaps"),
+    "hash_of_maps": ("nested", "HashOfMaps"),
+    "sockmap": ("sockets", "SocketMap"),
+    "sockhash": ("sockets", "SocketHash"),
+    "reuseport_sockarray": ("sockets", "SocketMap"),
+    "stack_trace": ("stack_trace", "StackTraceMap"),
+}
+
+
+class _Kinds(Mapping[str, type[Map]]):
+    def __getitem__(self, kind: str) -> type[Map]:
+        module, name = _PLACES[kind]
+        found: type[Map] = getattr(import_module(f"simulator.maps.{module}"), name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+KINDS: Final[Mapping[str, type[Map]]] = _Kinds()
 """Map type, by the kernel's name in lower case -> its class."""

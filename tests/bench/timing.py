@@ -33,3 +33,23 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  " + "  ".join(cells))
     return "\n".join(lines)
+
+
+def against(once: Callable[[int], object], other: Callable[[int], object], *, rounds: int = 15) -> float:
+    """How many times as long one call takes as one of `other`: the median of rounds in which they take turns, so that
+    what slows the machine down slows both."""
+    counts = [_enough(each, 0.01) for each in (once, other)]
+    ratios = []
+    for _ in range(rounds):
+        ours, theirs = _round(once, counts[0]) / counts[0], _round(other, counts[1]) / counts[1]
+        ratios.append(ours / theirs)
+    return statistics.median(ratios)
+
+
+def _enough(once: Callable[[int], object], seconds: float) -> int:
+    """How many calls take about so long."""
+    once(0)
+    count = 1
+    while _round(once, count) < seconds:
+        count *= 2
+    return count

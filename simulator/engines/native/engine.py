@@ -21,8 +21,8 @@ from simulator.engines.native.layout import GO_ON, RETURN_ZERO, STOPPED, TAIL, S
 from simulator.engines.native.sites import Site, Why
 from simulator.engines.native.translate import Given, Translator
 from simulator.engines.reference import ReferenceEngine, Stepper
+from simulator.engines.source.names import TAIL_CALL
 from simulator.engines.source.ranges import Known
-from simulator.engines.source.text import TAIL_CALL
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import (

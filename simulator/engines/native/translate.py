@@ -41,8 +41,8 @@ from simulator.engines.native.layout import RETURN_ZERO, TAIL, Slot, control
 from simulator.engines.native.sites import NewSite, Site, Why
 from simulator.engines.reference import MAY_GOTO_LIMIT
 from simulator.engines.source.blocks import Block, blocks_of, function_starts
+from simulator.engines.source.names import NO_CALLBACK, TAIL_CALL
 from simulator.engines.source.ranges import Known, State, after, entry, solve
-from simulator.engines.source.text import NO_CALLBACK, TAIL_CALL
 from simulator.engines.validity import sound
 from simulator.machine import MAX_FRAMES
 from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, STACK_BASE

@@ -101,9 +101,12 @@ class Function(Writer):
         if text.packet or any("pkt" in line.text for line in text.lines):
             text.need("pages")
             text.line(RELOAD_PACKET)
-        if self._shaper.uses_fuel:
+        if self._shaper.uses_fuel or self._start:
             text.need("out_of_fuel")
             text.line(f"fuel = {text.need('m')}.fuel")
+        if self._start:
+            # Functions that call functions, or that a helper calls without end, take fuel as loops do.
+            text.line("if next(fuel, fuel) is fuel: out_of_fuel()")
         zero = [f"r{n}" for n in self._live[self._start][-1] if not 1 <= n <= 5]
         variables = [f"s{offset}_{size}" for offset, size in sorted(self._frame.variables)]
         for name in [*sorted(set(zero) - {f"r{FRAME_POINTER}"}), *variables]:

@@ -14,6 +14,7 @@ from bpflisp.spec.alu import M32, M64, byte_order, compute
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, PSEUDO_FUNC, PSEUDO_MAP_IDX, STACK_SIZE, Kind, Op
 from simulator.engines.source.blocks import Block
+from simulator.engines.source.names import LOOKUP
 from simulator.engines.validity import sound
 from simulator.machine import FUNCTION_BASE
 from simulator.memory import ADDRESS_LIMIT
@@ -212,9 +213,6 @@ def _immediate(slot: int, insn: Insn) -> Range:
     if insn.src == PSEUDO_FUNC:
         return number(FUNCTION_BASE + slot + 1 + insn.imm)
     return ANY
-
-
-LOOKUP = 1
 
 
 def _call_result(insn: Insn, state: State, known: Known) -> Range:

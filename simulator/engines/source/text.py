@@ -29,8 +29,8 @@ from bpflisp.spec.isa import (
     Op,
 )
 from simulator.engines.source.frame import ONE_OPERAND, Frame
+from simulator.engines.source.names import LOOKUP, NO_CALLBACK, TAIL_CALL
 from simulator.engines.source.ranges import (
-    LOOKUP,
     Known,
     Range,
     State,
@@ -45,7 +45,6 @@ from simulator.machine import FUNCTION_BASE, MAX_FRAMES
 from simulator.memory import CONTEXT_BASE, PACKET_BASE, PAGE_BITS, PAGE_MASK, PAGE_SIZE
 from simulator.program import MapDef, Program
 
-TAIL_CALL = 12
 _LONGEST = 160
 """Characters of an expression that may still be put into another one."""
 
@@ -538,5 +537,3 @@ class FunctionText:
 
 RELOAD_PACKET = f"pkt = pages[{PACKET_BASE >> PAGE_BITS}]"
 _PLAIN_LOOKUP = frozenset({"hash", "array", "percpu_array", "percpu_hash", "lru_hash", "lru_percpu_hash"})
-NO_CALLBACK = frozenset({1, 2, 3, 5, 6, 7, 8, 14, 15, 16, 35, 80, 87, 88, 89, 125, 130, 131, 132, 133, 134, 195})
-"""Helpers that neither change the packet nor run functions of the program: maps, time, randomness, task, records."""

@@ -9,8 +9,9 @@ from bpflisp.spec.isa import Op
 from simulator.memory import CONTEXT_BASE, PACKET_BASE, STACK_BASE
 from simulator.packet import InputRefused
 from simulator.program import LineInfo, MapDef, Program
+from simulator.run import run
 from simulator.world import World
-from tests.engines import as_parameters
+from tests.engines import HERE, as_parameters
 from tests.simulator.assembly import (
     EXIT,
     branch,
@@ -18,6 +19,7 @@ from tests.simulator.assembly import (
     call,
     call_function,
     copy,
+    function,
     imm,
     jump,
     load,
@@ -159,6 +161,34 @@ def test_half_a_wide_load(second: str) -> None:
     assert (fault.kind, fault.insn) == ("illegal", 1)
 
 
+def looped_twice() -> list[Insn]:
+    """bpf_loop eight million times over a function that does the same over one that returns 0."""
+    rounds = [mov(1, 1 << 23), function(2, 6), mov(3, 0), mov(4, 0), call(181), mov(0, 0), EXIT]
+    return [*rounds, *rounds, mov(0, 0), EXIT]
+
+
+def test_loops_of_helpers_take_fuel() -> None:
+    assert agreed_kind(program(looped_twice())) == "fuel"
+
+
+def test_functions_that_call_and_call_take_fuel() -> None:
+    # Seven functions, each of which calls the next one twelve times: 12**7 calls.
+    code: list[Insn] = []
+    for _ in range(7):
+        code += [*(call_function(12 - number) for number in range(12)), EXIT]
+    assert agreed_kind(program([*code, mov(0, 0), EXIT])) == "fuel"
+
+
+@pytest.mark.parametrize("engine", as_parameters())
+def test_a_trace_has_each_instruction_and_the_registers_after_it(engine: str) -> None:
+    made = program([mov(1, 2), imm(Op.ADD, 1, 3), branch(Op.EQ, 1, 5, 1), mov(0, 9), mov(0, 7), EXIT])
+    outcome = run(made, MEMORY, engine=engine, trace=True)
+    assert [line.partition(":")[0] for line in outcome.trace] == ["0", "1", "2", "4", "5"]
+    assert outcome.trace[1].startswith("1: (07) r1 += 3 ; ")
+    assert " r1=0x5 " in outcome.trace[1]
+    assert outcome.retval == 7
+
+
 def test_more_than_eight_frames() -> None:
     assert agreed(nested(7)).r0 == 7
     fault = agreed(nested(8)).fault
@@ -216,3 +246,23 @@ def test_packets_under_14_bytes_are_refused(engine: str, kind: str, packet: byte
 def test_signed_comparison_of_registers() -> None:
     code = [mov(1, -1), mov(2, 1), mov(0, 0), branch_reg(Op.SLT, 1, 2, 1), EXIT, mov(0, 1), EXIT]
     assert agreed(program(code)).r0 == 1
+
+
+def test_a_timer_runs_out_between_runs_whatever_the_run_before_took() -> None:
+    """The run that starts the timer takes fuel of its own; what the timer runs is no part of it."""
+    timer = MapDef("m", "array", key_size=4, value_size=24, max_entries=1)
+    # r6 = &m[0]; timer_init(r6 + 8, m, 1); timer_set_callback(..., f); timer_start(..., 1000, 0); f: m[0] += 1
+    start = [
+        value_of(6, 0), copy(1, 6), imm(Op.ADD, 1, 8), map_of(2, 0), mov(3, 1), call(169),
+        copy(1, 6), imm(Op.ADD, 1, 8), function(2, 9), call(170),
+        copy(1, 6), imm(Op.ADD, 1, 8), mov(2, 1000), mov(3, 0), call(171), mov(0, 0), EXIT,
+        load(8, 1, 3, 0), imm(Op.ADD, 1, 1), store(8, 3, 0, 1), mov(0, 0), EXIT,
+    ]  # fmt: skip
+    for engine in HERE:
+        world = World([timer])
+        outcome = run(program(start, maps=[timer]), MEMORY, world, engine, fuel=40)
+        assert outcome.fault is None
+        world.clock.advance(ms=1)
+        value = world.maps.m.lookup(bytes(4))
+        assert value is not None
+        assert int.from_bytes(value[:8], "little") == 1
