@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import gcd
 
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, core
@@ -50,7 +51,16 @@ def binary(op: Op, left: Tree, right: Tree) -> Tree:
     kind = _result(op, left.type, right.type)
     if isinstance(left, tree.Number) and isinstance(right, tree.Number) and kind is not UNKNOWN:
         return tree.Number(value=alu.compute(op, 64, left.value, right.value), type=U64, span=left.span)
+    if isinstance(kind, Pointer):
+        kind = replace(kind, align=_alignment(kind.align, right if isinstance(left.type, Pointer) else left))
     return tree.Binary(op=op, left=left, right=right, type=kind, span=left.span)
+
+
+def _alignment(align: int, moved_by: Tree) -> int:
+    """What is known of an address's alignment once it has been moved."""
+    if isinstance(moved_by, tree.Binary) and moved_by.op is Op.MUL:
+        moved_by = moved_by.right
+    return gcd(align, moved_by.value) if isinstance(moved_by, tree.Number) else 1
 
 
 def _result(op: Op, left: Type, right: Type) -> Type:

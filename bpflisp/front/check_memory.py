@@ -10,7 +10,7 @@ from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_helpers import require_helper
 from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
 from bpflisp.front.tree import Tree
-from bpflisp.front.types import U64, Number, Pointer, Region, c_name, to_btf
+from bpflisp.front.types import U64, Number, Pointer, Region, Type, c_name, to_btf
 from bpflisp.spec import btf_build, helpers
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import STACK_SIZE, Kind, Op
@@ -232,15 +232,24 @@ MAX_BLOCK = 1024
 """Bytes that `memset` and `memcpy` unroll."""
 
 
-def chunks(size: int, widest: int = 8) -> Iterator[tuple[int, int]]:
-    """Offsets and sizes of the accesses that cover `size` bytes."""
+def chunks(size: int, *places: tuple[Tree, int], widest: int = 8) -> Iterator[tuple[int, int]]:
+    """Offsets and sizes of the accesses that cover `size` bytes at each of some places: an address and an offset.
+
+    The kernel refuses an access to the stack that is not aligned; of packets alone it is known that they lie elsewhere.
+    """
     off = 0
     while off < size:
         width = widest
-        while width > size - off:
+        while width > size - off or not all(_aligned(node.type, start + off, width) for node, start in places):
             width //= 2
         yield off, width
         off += width
+
+
+def _aligned(kind: Type, off: int, width: int) -> bool:
+    if isinstance(kind, Pointer) and kind.region is not Region.PACKET:
+        return off % width == 0 and width <= kind.align
+    return width == 1 or isinstance(kind, Pointer) or off % width == 0
 
 
 def _block_size(checker: Checker, cell: Cons) -> int:
@@ -266,7 +275,7 @@ def _memset(checker: Checker, form: Cons) -> Tree:
         value = tree.Number(value=(value.value & 0xFF) * 0x0101010101010101, span=checker.span)
     else:
         value, widest = once(checker, value, setup, "byte"), 1
-    for off, width in chunks(size, widest):
+    for off, width in chunks(size, (base, start), widest=widest):
         setup.append(tree.Store(address=base, off=start + off, size=width, value=value, span=checker.span))
     return sequence(checker, [*setup, tree.Number(value=0, span=checker.span)])
 
@@ -282,7 +291,7 @@ def _memcpy(checker: Checker, form: Cons) -> Tree:
     to_off = offset(checker, to_off_cell)
     source = once(checker, checker.address(from_cell, "read"), setup)
     from_off = offset(checker, from_off_cell)
-    for off, width in chunks(_block_size(checker, size_cell)):
+    for off, width in chunks(_block_size(checker, size_cell), (to, to_off), (source, from_off)):
         part = tree.Load(address=source, off=from_off + off, size=width, span=checker.span)
         setup.append(tree.Store(address=to, off=to_off + off, size=width, value=part, span=checker.span))
     return sequence(checker, [*setup, tree.Number(value=0, span=checker.span)])

@@ -42,6 +42,8 @@ def _pointer(checker: Checker, address: Tree, off: int, kind: Number | ArrayOf |
     if isinstance(address.type, Pointer):
         struct = kind if isinstance(kind, Struct) else None
         moved = replace(address.type, struct=struct, size=kind.size, maybe_null=False)
+        if isinstance(node.type, Pointer):
+            moved = replace(moved, align=node.type.align)
         if node is address:
             node = tree.Progn(items=[address], span=checker.span)
         node.type = moved

@@ -55,12 +55,14 @@ class Region(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """An address. `struct` is the layout of what is there, if known; `size` the bytes known to be there."""
+    """An address. `struct` is the layout of what is there, if known; `size` the bytes known to be there; `align` the
+    power of two, at most 8, of which it is known to be a multiple."""
 
     region: Region
     struct: Struct | None = None
     maybe_null: bool = False
     size: int | None = None
+    align: int = 8
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ def join(a: Type, b: Type, a_zero: bool = False, b_zero: bool = False) -> Type:
         if replace(a, maybe_null=b.maybe_null) == b:
             return replace(a, maybe_null=a.maybe_null or b.maybe_null)
         region = a.region if a.region is b.region else Region.OTHER
-        return Pointer(region, None, a.maybe_null or b.maybe_null)
+        return Pointer(region, None, a.maybe_null or b.maybe_null, align=min(a.align, b.align))
     if isinstance(a, Pointer):
         return replace(a, maybe_null=True) if b_zero else U64
     if isinstance(b, Pointer):

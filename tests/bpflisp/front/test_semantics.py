@@ -306,6 +306,20 @@ def test_memory(body: str, expected: int) -> None:
     assert value(body, STRUCTS) == expected
 
 
+BLOCKS = [
+    ("(let ((a (struct-alloc 16))) (memset a 1 1 13) (+ (load u8 a 0) (load u8 a 13) (load u8 a 14)))", 1),
+    ("(let ((a (struct-alloc 16)) (b (struct-alloc 16))) (store u8 a 8 7) (memcpy b 1 a 3 9) (load u8 b 6))", 7),
+    ("(let ((e (make-s)) (f (make-s))) (setf (s-n e 4) 5) (memcpy (s-n-ptr f) 0 (s-n-ptr e) 0 9) (s-n f 4))", 5),
+    ("(let* ((e (make-s)) (p (s-z-ptr e))) (memset p 0 255 6) (+ (s-z e 2) (s-n e 8)))", 65535),
+    (f"(let ((e (struct-alloc 32))) (memset (+ e (logand {ONE} 7)) 0 1 8) (load u8 e 4))", 1),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), BLOCKS)
+def test_blocks_on_the_stack_are_written_aligned(body: str, expected: int) -> None:
+    assert value(body, "(defstruct s (x u8) (n (array u8 9)) (z (array u16 3)))") == expected
+
+
 MACROS = """
 (defconstant +base+ 100)
 (defmacro swap (a b) (let ((tmp (gensym))) `(let ((,tmp ,a)) (setf ,a ,b ,b ,tmp))))
