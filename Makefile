@@ -30,7 +30,7 @@ agreement: $(STAMP)
 	$(BIN)/python -m tests.agreement.engines --programs 4000
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --plugin
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -51,16 +51,11 @@ def _table(head: tuple[str, ...], counts: dict[str, Counter[str]], reasons: dict
     for name in sorted(counts):
         rows.append((name, *(str(counts[name][outcome]) for outcome in _OUTCOMES), reasons.get(name, "")))
     widths = [max(len(row[at]) for row in rows) for at in range(4)]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:4], widths[1:], strict=True)),
-                row[4],
-            ]
-        ).rstrip()
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        numbers = [cell.rjust(width) for cell, width in zip(row[1:4], widths[1:], strict=True)]
+        found.append("  ".join([row[0].ljust(widths[0]), *numbers, row[4]]).rstrip())
+    return found
 
 
 def _left_out(told: list[tuple[Any, dict[str, str]]]) -> list[str]:
