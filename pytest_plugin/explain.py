@@ -24,7 +24,7 @@ _SPOKEN = (
 
 _FACES = (
     "simulator.world", "simulator.mocks", "simulator.maps", "simulator.program", "simulator.run", "simulator.calling",
-    "simulator.loader.loading", "simulator.decoding", "pytest_plugin",
+    "simulator.loader.loading", "simulator.decoding", "simulator.structs", "pytest_plugin",
 )  # fmt: skip
 """Modules in which a ValueError, a KeyError and the like is about what the test gave."""
 

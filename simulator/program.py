@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
     from simulator.outcome import Outcome
     from simulator.results import Result
+    from simulator.structs import Types
     from simulator.verdict import Verdict
     from simulator.world import World
 
@@ -178,6 +179,13 @@ class Object(Mapping[str, Program]):
             several = ", ".join(program.name for program in in_section)
             raise KeyError(f"section {name!r} of {self.path} has several programs: name one of {several}")
         raise KeyError(f"no program or section {name!r} in {self.path}; it has {known}")
+
+    @cached_property
+    def types(self) -> Types:
+        """Its structs as classes: `obj.types.flow_key(dport=80)`."""
+        from simulator.structs import Types
+
+        return Types(self.path, self.btf)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.programs)

@@ -90,14 +90,14 @@ class Maps(Mapping[str, Map]):
         try:
             return self._maps[name]
         except KeyError:
-            raise KeyError(f"no map {name!r} in this world; it has {', '.join(self._maps) or 'none'}") from None
+            raise KeyError(_unknown_map(name, self._maps)) from None
 
     def __getattr__(self, name: str) -> Map:
         maps = self.__dict__.get("_maps", {})
         if name in maps:
             found: Map = maps[name]
             return found
-        raise AttributeError(f"no map {name!r} in this world; it has {', '.join(maps) or 'none'}")
+        raise AttributeError(_unknown_map(name, maps))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._maps)
@@ -229,6 +229,14 @@ class World:
                 f"the world's map {name!r} is {_shape(found.definition)}, the program's {_shape(definition)}"
             )
         return found
+
+
+def _unknown_map(name: str, maps: Mapping[str, Map]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, maps, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(maps) or 'none'}"
+    return f"no map {name!r} in this world; {hint}"
 
 
 def _shape(made: MapDef) -> tuple[str, int, int, int]:

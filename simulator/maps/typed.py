@@ -10,13 +10,40 @@ from simulator.maps.base import Map, round_up
 
 
 def to_key(of: Map, key: Any) -> bytes:
-    """The bytes of a key. A string for 4 or 16 bytes without BTF types is an address in network order."""
+    """The bytes of a key. A string for 4 or 16 bytes without BTF types is an address in network order; a prefix or an
+    address, as text or an object of `ipaddress`, is the key of a trie of addresses."""
+    if of.definition.type == "lpm_trie" and isinstance(key, _PREFIXES):
+        return _prefix(of, key)
     return encode(of, key, of.definition.btf_key, of.definition.key_size, "key")
 
 
 def from_key(of: Map, key: bytes) -> Any:
-    """What a key's bytes mean."""
+    """What a key's bytes mean. Of a trie of addresses it is an `ip_network`."""
+    if of.definition.type == "lpm_trie" and len(key) in (8, 20):
+        length = int.from_bytes(key[:4], "little")
+        if length <= 8 * (len(key) - 4):
+            return ipaddress.ip_network((key[4:], length), strict=False)
     return decode(of, key, of.definition.btf_key)
+
+
+_PREFIXES = (
+    str,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+)
+
+
+def _prefix(of: Map, key: Any) -> bytes:
+    try:
+        found = ipaddress.ip_network(key, strict=False)
+    except ValueError:
+        raise ValueError(f"the key of map {of.name}: {key!r} is no prefix of addresses, such as 10.0.0.0/8") from None
+    packed = found.network_address.packed
+    if len(packed) != of.definition.key_size - 4:
+        raise ValueError(f"the key of map {of.name}: {key} has {len(packed)} bytes, not {of.definition.key_size - 4}")
+    return found.prefixlen.to_bytes(4, "little") + packed
 
 
 def to_value(of: Map, value: Any) -> bytes:
@@ -57,10 +84,13 @@ def encode(of: Map, value: Any, type_id: int, size: int, what: str) -> bytes:
         raise ValueError(f"map {of.name}: a {what} has {size} bytes, not {len(value)}")
     if isinstance(value, int):
         return _integer(of, int(value), size, what)
-    if isinstance(value, str) and size in (4, 16):
-        packed = ipaddress.ip_address(value).packed
-        if len(packed) == size:
-            return packed
+    if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address) and len(value.packed) == size:
+        return value.packed
+    if isinstance(value, str) and size in (4, 6, 16):
+        packed = values.packed_address(value, size)
+        if packed is None:
+            raise ValueError(f"the {what} of map {of.name}: {value!r} is no address of {size} bytes")
+        return packed
     raise TypeError(f"map {of.name}: {value!r} is no {what} of {size} bytes")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import struct as packing
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -58,13 +60,85 @@ class Record(Mapping[str, Any]):
         return f"{self._name or 'struct'}({inside})"
 
 
+class Octets(bytes):
+    """An array of bytes. Equal to bytes; to a text that ends at its first zero; to a MAC or IP address as text."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            packed = packed_address(other, len(self))
+            return bytes.__eq__(self, packed) if packed is not None else self.split(b"\0", 1)[0] == other.encode()
+        return bytes.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return bytes.__hash__(self)
+
+    def __str__(self) -> str:
+        """The text up to the first zero."""
+        return self.split(b"\0", 1)[0].decode(errors="replace")
+
+
+class Address(int):
+    """A number that BTF says is in network order and has 32 bits: equal also to the IPv4 address that it is."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str | ipaddress.IPv4Address):
+            return str(self) == str(other)
+        return int.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
+    def __str__(self) -> str:
+        """The address."""
+        return str(ipaddress.IPv4Address(self.to_bytes(4, "little")))
+
+
+def packed_address(text: str, size: int) -> bytes | None:
+    """The bytes, in network order, of an IP or MAC address of this size; None where the text is none."""
+    if size == 6 and _MAC.fullmatch(text):
+        return bytes.fromhex(text.replace(":", "").replace("-", ""))
+    if size not in (4, 16):
+        return None
+    try:
+        packed = ipaddress.ip_address(text).packed
+    except ValueError:
+        return None
+    return packed if len(packed) == size else None
+
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
+
+
+def _is_address(btf: Btf, type_id: int) -> bool:
+    """Whether one of the names of a type is __be32."""
+    found = btf.type(type_id)
+    while found.kind is not BtfKind.INT:
+        if found.name == "__be32":
+            return True
+        if found.kind not in (BtfKind.TYPEDEF, BtfKind.CONST, BtfKind.VOLATILE):
+            return False
+        found = btf.type(found.target)
+    return False
+
+
 def decode(btf: Btf, type_id: int, data: bytes) -> Any:
     """What bytes of a type mean: bytes again for an array of them, and for a type that BTF cannot tell."""
-    type_id = btf.resolve(type_id)
+    named, type_id = type_id, btf.resolve(type_id)
     found = btf.type(type_id)
     match found.kind:
         case BtfKind.INT:
-            return int.from_bytes(data, "little", signed=btf.integer(type_id).signed)
+            number = int.from_bytes(data, "little", signed=btf.integer(type_id).signed)
+            return Address(number) if len(data) == 4 and named != type_id and _is_address(btf, named) else number
         case BtfKind.ENUM | BtfKind.ENUM64:
             return int.from_bytes(data, "little", signed=found.flag)
         case BtfKind.PTR:
@@ -72,21 +146,22 @@ def decode(btf: Btf, type_id: int, data: bytes) -> Any:
         case BtfKind.FLOAT if len(data) in _FLOATS:
             return packing.unpack(_FLOATS[len(data)], data)[0]
         case BtfKind.STRUCT | BtfKind.UNION:
-            return Record(found.name, {member.name: _member(btf, member, data) for member in _named(btf, type_id)})
+            members = named_members(btf, type_id)
+            return Record(found.name, {member.name: _member(btf, member, data) for member in members})
         case BtfKind.ARRAY:
             return _decode_array(btf, type_id, data)
         case _:
             return data
 
 
-def _named(btf: Btf, type_id: int, offset: int = 0) -> Iterator[BtfMember]:
+def named_members(btf: Btf, type_id: int, offset: int = 0) -> Iterator[BtfMember]:
     """The members with names; of unnamed structs and unions inside theirs."""
     for member in btf.members(type_id):
         moved = BtfMember(member.name, member.type, member.bit_offset + offset, member.bits)
         if member.name:
             yield moved
         elif btf.type(btf.resolve(member.type)).kind in (BtfKind.STRUCT, BtfKind.UNION):
-            yield from _named(btf, btf.resolve(member.type), moved.bit_offset)
+            yield from named_members(btf, btf.resolve(member.type), moved.bit_offset)
 
 
 def _member(btf: Btf, member: BtfMember, data: bytes) -> Any:
@@ -102,7 +177,7 @@ def _decode_array(btf: Btf, type_id: int, data: bytes) -> Any:
     element = btf.resolve(array.element)
     size = btf.size_of(element)
     if size == 1 and btf.type(element).kind is BtfKind.INT:
-        return data
+        return Octets(data)
     return [decode(btf, element, data[at : at + size]) for at in range(0, size * array.count, size)]
 
 
@@ -121,7 +196,9 @@ def encode(btf: Btf, type_id: int, value: Any, size: int) -> bytes:
     if isinstance(value, Mapping) and kind in (BtfKind.STRUCT, BtfKind.UNION):
         return _encode_struct(btf, type_id, value, size)
     if isinstance(value, str):
-        return _encode_text(value, size, kind)
+        return _encode_text(btf, type_id, value, size)
+    if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address) and len(value.packed) == size:
+        return value.packed
     if isinstance(value, Sequence) and kind is BtfKind.ARRAY:
         return _encode_array(btf, type_id, value, size)
     raise TypeError(f"{value!r} is no value of type {btf.type(type_id).name or kind.name.lower()}")
@@ -142,7 +219,7 @@ def _encode_number(btf: Btf, type_id: int, value: int, size: int) -> bytes:
 
 def _encode_struct(btf: Btf, type_id: int, value: Mapping[str, Any], size: int) -> bytes:
     data = bytearray(size)
-    members = {member.name: member for member in _named(btf, type_id)}
+    members = {member.name: member for member in named_members(btf, type_id)}
     for name, field in value.items():
         if name not in members:
             raise ValueError(f"{btf.type(type_id).name} has no field {name!r}; it has {', '.join(members)}")
@@ -156,19 +233,18 @@ def _encode_struct(btf: Btf, type_id: int, value: Mapping[str, Any], size: int) 
     return bytes(data)
 
 
-def _encode_text(value: str, size: int, kind: BtfKind) -> bytes:
-    """Text for a char array; an address, in network order, for what has an address's size."""
-    if size in (4, 16):
-        import ipaddress
-
-        try:
-            packed = ipaddress.ip_address(value).packed
-        except ValueError:
-            packed = b""
-        if len(packed) == size:
-            return packed
+def _encode_text(btf: Btf, type_id: int, value: str, size: int) -> bytes:
+    """An address, in network order, for what has an address's size; text for an array of bytes; an enum's name."""
+    packed, kind = packed_address(value, size), btf.type(type_id).kind
+    if packed is not None:
+        return packed
+    if kind in (BtfKind.ENUM, BtfKind.ENUM64):
+        names = dict(btf.enumerators(type_id))
+        if value not in names:
+            raise ValueError(f"{btf.type(type_id).name or 'the enum'} has no {value!r}; it has {', '.join(names)}")
+        return _encode_number(btf, type_id, names[value], size)
     data = value.encode()
-    if kind is not BtfKind.ARRAY or len(data) > size:
+    if kind is not BtfKind.ARRAY or btf.size_of(btf.array(type_id).element) != 1 or len(data) > size:
         raise ValueError(f"{value!r} does not fit in {size} bytes")
     return data.ljust(size, b"\0")
 

@@ -199,7 +199,7 @@ def test_verdicts_are_compared_by_class(pytester: pytest.Pytester) -> None:
     ("line", "message"),
     [
         ("bpf(obj).port_bloker(PACKET)", "AttributeError: *: no program 'port_bloker'; did you mean port_blocker?"),
-        ("bpf(obj).maps.blockd[1] = 2", "AttributeError: no map 'blockd' in this world; it has blocked"),
+        ("bpf(obj).maps.blockd[1] = 2", "AttributeError: no map 'blockd' in this world; did you mean blocked?"),
         ("bpf(obj).maps.blocked[1 << 40] = 2", "ValueError: * does not fit in *"),
         ("bpf(obj).nothing = 2", "AttributeError: a world has no 'nothing' to set"),
         ("bpf(obj).cpu = 4", "ValueError: this world has CPUs 0 to 3, not 4: cpus=... gives it more"),
