@@ -177,7 +177,7 @@ def test_typed_access_without_btf() -> None:
     assert world.maps.per[1] == [3, 4]
     del world.maps.blocked["10.0.0.9"]
     assert len(world.maps.blocked) == 0
-    with pytest.raises(AttributeError, match="blocked, per"):
+    with pytest.raises(AttributeError, match="did you mean blocked"):
         _ = world.maps.blokced
 
 
