@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +31,11 @@ def verify(
     """
     from bpflisp.spec.btf import read_btf
     from bpflisp.spec.kernels import profile
-    from simulator.verifier.report import judge
+    from simulator.verifier.report import garbage_left, judge
 
     typed = read_btf(kernel_btf) if kernel_btf is not None else None
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with garbage_left():
         verdict = judge(program, profile(kernel), typed, log_level, cpus)
-    finally:
-        if enabled:
-            gc.enable()
     return _without_what_is_missing(program, verdict)
 
 

@@ -123,6 +123,7 @@ class Helpers:
         self.gpl_only = spec.gpl_only(m.kernel, program.type, program.attach_type, sleepable)
         self.sleepable = sleepable
         self.compatible = m.gpl_compatible
+        self.offered: dict[int, tuple[str, Proto]] = {}
         self._protos: dict[int, Proto] = {}
 
     def proto(self, m: Machine, number: int) -> Proto:
@@ -138,16 +139,11 @@ class Helpers:
 
 def call(m: Machine, idx: int, insn: Insn) -> int:
     """A call of a helper; returns the next slot, or EXIT where the call ends the path."""
-    helper = spec.by_id(insn.imm)
-    if not m.typed.allows_helper(m, insn.imm) or insn.imm not in m.helpers.allowed:
-        m.fail(spec.refusal(insn.imm, m.kernel))
-    if helper is None:
-        raise Unsupported(f"helper number {insn.imm}", idx)
-    proto = m.helpers.proto(m, insn.imm)
-    if not m.gpl_compatible and insn.imm in m.helpers.gpl_only:
-        m.fail("cannot call GPL-restricted function from non-GPL compatible program")
-    _check_hook(m, proto)
-    made = Call(helper.name, proto)
+    offered = m.helpers.offered.get(insn.imm)
+    if offered is None:
+        offered = m.helpers.offered[insn.imm] = _offered(m, idx, insn.imm)
+    name, proto = offered
+    made = Call(name, proto)
     _check_place(m, made, insn.imm)
     m.liveness.begin(idx)
     for number, arg in enumerate(proto.args):
@@ -163,12 +159,26 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _check_map_kind(m, made, insn.imm)
     if made.name == "bpf_get_func_ip":
         m.check_get_func_ip(insn.imm)
-    if helper.name == "bpf_tail_call":
+    if name == "bpf_tail_call":
         return _after_tail_call(m, idx)
-    if helper.name in m.packet_changers:
+    if name in m.packet_changers:
         m.forget_packet()
     m.liveness.commit()
     return calls.run_callback(m, m.awaited) if m.awaited is not None else idx + 1
+
+
+def _offered(m: Machine, idx: int, number: int) -> tuple[str, Proto]:
+    """Name and prototype of a helper that this program may call; what is checked does not change from call to call."""
+    if not m.typed.allows_helper(m, number) or number not in m.helpers.allowed:
+        m.fail(spec.refusal(number, m.kernel))
+    helper = spec.by_id(number)
+    if helper is None:
+        raise Unsupported(f"helper number {number}", idx)
+    proto = m.helpers.proto(m, number)
+    if not m.gpl_compatible and number in m.helpers.gpl_only:
+        m.fail("cannot call GPL-restricted function from non-GPL compatible program")
+    _check_hook(m, proto)
+    return helper.name, proto
 
 
 def _after_tail_call(m: Machine, idx: int) -> int:

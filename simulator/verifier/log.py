@@ -6,7 +6,6 @@ Source: kernel/bpf/log.c, and the printing in do_check of kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 _SLOT_CHARS: Final = "?rm0dif"
 _ALIGNMENT, _MIN_ALIGNMENT = 40, 8
+
+LONGEST: Final = 1 << 24
+"""Characters of a log that are kept: as much as libbpf ever asks a kernel for, which keeps the end as well."""
 
 
 def _unsigned_text(number: int) -> str:
@@ -92,7 +94,8 @@ class Log:
 
     def __init__(self, level: int) -> None:
         self.level = level
-        self._text = io.StringIO()
+        self._parts: list[str] = []
+        self._start = 0
         self.end = 0
         self._insn_end = -1
         self._insn_width = 0
@@ -100,18 +103,37 @@ class Log:
 
     def write(self, text: str) -> None:
         """Appends to the log."""
-        self._text.write(text)
+        self._parts.append(text)
         self.end += len(text)
+        if self.end - self._start > 2 * LONGEST:
+            self._forget_the_start()
+
+    def _forget_the_start(self) -> None:
+        """Of a log that grew too long, keeps the end."""
+        kept, count = 0, 0
+        for part in reversed(self._parts):
+            if kept + len(part) > LONGEST:
+                break
+            kept += len(part)
+            count += 1
+        self._parts = self._parts[len(self._parts) - count :]
+        self._start = self.end - kept
 
     def reset(self, position: int) -> None:
         """Forgets what was printed after `position`."""
-        self._text.seek(position)
-        self._text.truncate()
+        parts, end = self._parts, self.end
+        while end > position and parts:
+            last = parts.pop()
+            end -= len(last)
+            if end < position:
+                parts.append(last[: position - end])
+                end = position
         self.end = position
+        self._start = min(self._start, position)
 
     def text(self) -> str:
-        """The whole log."""
-        return self._text.getvalue()
+        """The whole log, or of a very long one the end."""
+        return "".join(self._parts)
 
     def state(self, m: Machine, state: State, number: int, everything: bool) -> None:
         """The registers and stack of one frame; without `everything`, only what changed since it was last printed."""

@@ -118,7 +118,9 @@ class Machine:
         self._note_call_facts()
         self._note_program_facts()
         self._reset_counts()
-        self.readable_slots: set[bytes] = set()
+        self.readable_slots: dict[bytes, bool] = {}
+        self.alike_slots: dict[tuple[bytes, bytes, int], bool] = {}
+        self.unlike_register = 0
         self.steps: list[Run | None] = [None] * len(self.code)
         self.trail = Trail() if log_level else None
 

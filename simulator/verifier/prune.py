@@ -155,7 +155,7 @@ def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
 
 def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> int:
     """The first slot that keeps two frames apart, -1 where none does."""
-    cur_stack = cur.stack
+    cur_stack, precise = cur.stack, old.precise_slots
     unread = ~old.marks.read_slots if old.marks is not None and exact == NOT_EXACT else 0
     known = len(cur_stack)
     for spi, slot in enumerate(old.stack):
@@ -164,11 +164,25 @@ def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> i
         if unread >> spi & 1:
             continue
         other = cur_stack[spi] if spi < known else None
-        if slot is other and not slot.reg.id and not slot.reg.ref:
+        reg = slot.reg
+        if slot is other and not reg.id and not reg.ref:
             continue
-        if not _slot_safe(m, slot, other, ids, exact, old.precise_slots >> spi & 1):
+        if other is not None and reg is NOTHING is other.reg:
+            if _plain_safe(m, slot, other, ids, exact):
+                continue
+            return spi
+        if not _slot_safe(m, slot, other, ids, exact, precise >> spi & 1):
             return spi
     return -1
+
+
+def _plain_safe(m: Machine, old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
+    """`_slot_safe` of slots where no value lives, kept by what their bytes are."""
+    key = (old.types, cur.types, exact)
+    known = m.alike_slots.get(key)
+    if known is None:
+        known = m.alike_slots[key] = _slot_safe(m, old, cur, ids, exact, 0)
+    return known
 
 
 def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
@@ -423,12 +437,21 @@ def propagate_precision(m: Machine, old: State, cur: State) -> bool:
     return backtrack.mark_precise(m, cur, masks)
 
 
-def looks_alike(old: State, cur: State) -> bool:
-    """Whether the innermost registers are equal but for identities: the first sign of an endless loop."""
+def looks_alike(m: Machine, old: State, cur: State) -> bool:
+    """Whether the innermost registers are equal, identities included: the first sign of an endless loop.
+
+    Looks first at the register that told the last two states apart.
+    """
     if len(old.frames) != len(cur.frames):
         return False
-    for a, b in zip(old.frame.regs, cur.frame.regs, strict=True):  # a loop: `all` makes this twice as slow
+    ours, theirs = old.frames[-1].regs, cur.frames[-1].regs
+    at = m.unlike_register
+    if ours[at].num is not theirs[at].num:
+        return False
+    for at in range(11):
+        a, b = ours[at], theirs[at]
         if a is not b and (a.id != b.id or a.ref != b.ref or not a.same_but_ids(b)):
+            m.unlike_register = at
             return False
     return True
 
@@ -562,7 +585,7 @@ def _loop_hit(m: Machine, idx: int, old: State, cur: State) -> bool | None:
 
 def _is_endless(m: Machine, old: State, cur: State) -> bool:
     return (
-        looks_alike(old, cur)
+        looks_alike(m, old, cur)
         and states_equal(m, old, cur, EXACT)
         and not _iterators_differ(old, cur)
         and old.may_goto_depth == cur.may_goto_depth

@@ -75,7 +75,7 @@ def _compare(m: Machine, idx: int, states: list[State], cur: State, add: bool, j
 def _refuse_endless(m: Machine, idx: int, old: State, cur: State) -> None:
     if old.frame.in_async_callback and old.frame.async_entry != cur.frame.async_entry:
         return
-    if prune.looks_alike(old, cur) and states_equal(m, old, cur):
+    if prune.looks_alike(m, old, cur) and states_equal(m, old, cur):
         m.fail_at_line(f"infinite loop detected at insn {idx}")
 
 

@@ -411,12 +411,11 @@ def _is_readable(m: Machine, slot: Slot) -> bool:
     types = slot.types
     if types[7] == SPILL:
         return True
-    if types in m.readable_slots:
-        return True
-    if not all(kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok) for kind in types):
-        return False
-    m.readable_slots.add(types)
-    return True
+    known = m.readable_slots.get(types)
+    if known is None:
+        known = all(kind in (MISC, ZEROED) or (kind == INVALID and m.uninit_stack_ok) for kind in types)
+        m.readable_slots[types] = known
+    return known
 
 
 def _refuse_dynptr_bytes(m: Machine, frame: Frame, start: int, end: int) -> None:
