@@ -141,14 +141,15 @@ def deferrable(block: Block, states: Sequence[State], live: Sequence[frozenset[i
     anything that it reads has changed. Also loads, where the next instruction is what uses them and touches no memory
     that can fault, so that a line has one access. Indices of instructions."""
     found, insns = set[int](), block.insns
-    # What the text that stands for a register reads: that of a deferred operand reads what its own operands do.
+    # What the text that stands for a register reads: that of a deferred operand reads what its own operands do, or the
+    # register itself, where it became a line after all (it was long, or took a load in).
     behind: dict[int, set[int]] = {}
     for index, (_, insn) in enumerate(insns):
         used = {register for register in uses_of(insn) if not written_out(states[index][register])}
         reads = set[int]().union(*(behind.get(register, {register}) for register in used))
         if _may_wait(insns, states, live, index) and _used_once(insns, states, live, index, insn.dst, reads):
             found.add(index)
-            behind[insn.dst] = reads
+            behind[insn.dst] = reads | {insn.dst}
         elif (defined := defines(insn)) is not None:
             behind.pop(defined, None)
     return found

@@ -57,6 +57,7 @@ ADDRESSES = [
         " (+ (* 1000 k) s))",
         4106,
     ),
+    (f"(let ((a u32 {ONE}) (b i8 {ONE})) (store u8 (stack-addr b) 0 (and a (/= a (setf a b)))))", 0),
     ("(let ((s 0)) (dotimes (i 4) (let ((p (stack-addr i))) (store u64 p 0 (+ 10 (load u64 p))) (incf s i))) s)", 46),
 ]
 
