@@ -10,9 +10,12 @@ Invariant: a mock is asked before the model of the helper; what it does not answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +48,63 @@ class Mock:
         self.calls = 0
         """How often the helper was called since it is mocked."""
         self._answer: Answer | None = None
-        self._failures: dict[int | None, int] = {}
+        self._values: Sequence[int] = ()
+        self._asked = 0
+        self._failures: list[Failure] = []
         self.fields: Mapping[str, int] = {}
         """Fields of the helper's struct argument that a fixed answer fills in."""
 
     def returns(self, value: int, **fields: int) -> Mock:
         """Every call returns `value`; `fields` are set in the struct that the helper fills."""
-        self._answer, self.fields = (lambda _: value), fields
+        self._answer, self._values, self.fields = None, (value,), fields
         return self
 
     def returns_each(self, *values: int) -> Mock:
         """The calls return these values one after the other, then the last one for good."""
         if not values:
             raise ValueError(f"{self.name}: a sequence of answers needs one at least")
-        first = self.calls
-        self._answer = lambda _: values[min(self.calls - first, len(values)) - 1]
+        self._answer, self._values, self._asked = None, values, 0
         return self
 
     def does(self, function: Answer) -> Mock:
         """Every call asks `function`, which takes a Call and returns r0, or None to leave the call to the model."""
-        self._answer = function
+        self._answer, self._values = function, ()
         return self
 
-    def fails(self, errno: int, on: int | None = None) -> Mock:
-        """Calls return -`errno`: the one numbered `on`, from 1 and counted from now, or all of them."""
-        self._failures[None if on is None else self.calls + on] = -abs(errno)
+    def fails(
+        self, errno: int | None = None, on: int | Collection[int] | None = None, *, after: int = 0, map: str = ""
+    ) -> Mock:
+        """Calls fail with `errno`, or as they usually do: those numbered `on`, from 1 and counted from now, those that
+        come `after` so many, or all; only those on one map where that is named. See `simulator.failures`."""
+        from simulator.failures import failure
+
+        self._failures.append(failure(self.name, errno, on, after, map))
+        return self
+
+    def works(self) -> Mock:
+        """No failure any more, no answer of its own: the model answers again."""
+        self._failures.clear()
+        self._answer, self._values, self.fields = None, (), {}
         return self
 
     def answer(self, call: Call) -> int | None:
         """r0 of this call, None where the model is to say."""
         self.calls += 1
-        failure = self._failures.get(self.calls, self._failures.get(None))
-        if failure is not None:
-            return failure
-        if self._answer is None:
+        struck = [failure for failure in self._failures if failure.strikes(call)]
+        if struck:
+            from simulator.failures import failed
+
+            return failed(call, struck[-1].error)
+        if self._answer is not None:
+            return self._answer(call)
+        if not self._values:
             return None
         if self.fields:
             from simulator.helpers.structs import fill
 
             fill(call, self.fields)
-        return self._answer(call)
+        self._asked += 1
+        return self._values[min(self._asked, len(self._values)) - 1]
 
 
 class Mocks:

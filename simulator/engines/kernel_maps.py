@@ -144,6 +144,10 @@ class RingTwin(Twin):
 
     def push(self) -> None:
         """Puts the kernel's reader where the world's is."""
+        if self.ring.full:
+            raise EngineUnavailable(
+                f"ring buffer {self.ours.name!r} is said to be full, and the kernel's cannot be: use another engine"
+            )
         if self.ring.consumed < self.origin or self.ring.produced - self.origin != self._produced():
             raise EngineUnavailable(
                 f"ring buffer {self.ours.name!r} holds records of another engine, which the kernel's cannot be given: "

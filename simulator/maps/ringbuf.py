@@ -52,12 +52,14 @@ class RingBuffer(Map):
         self._records: list[Record] = []
         self.produced = 0
         self.consumed = 0
+        self.full = False
+        """Set by a test that wants no record to fit any more."""
 
     # The program's side.
 
     def reserve(self, size: int) -> int:
         """The address of a new record of `size` bytes, 0 where it does not fit."""
-        if size > _MAX_RECORD:
+        if size > _MAX_RECORD or self.full:
             return 0
         length = round_up(size + HEADER, 8)
         if length > self.definition.max_entries:

@@ -12,9 +12,9 @@ from simulator.coverage import MEASURED, Coverage, measuring
 from simulator.outcome import Outcome
 from simulator.packet import InputRefused
 from simulator.program import LineInfo
-from tests.agreement.engines import filled_world, packets
 from tests.agreement.fixtures import Case, Fixture, cases, check, play
 from tests.agreement.plausible import draft
+from tests.agreement.worlds import new_world, packet, put, states
 
 # The programs in hex, beside their text.
 RETURNS_1 = "b700000001000000 9500000000000000"  # r0 = 1; exit
@@ -60,7 +60,8 @@ def test_both_count_the_same_on_drawn_programs(start: int) -> None:
         program = draft(seed).program()
         rng = random.Random(seed)
         try:
-            world, inputs = filled_world(program, rng), packets(rng) * 2
+            world, inputs = new_world(program, {}), [packet(rng, number) for number in range(4)] * 2
+            put(world, list(states(world, rng, 2, 1))[1])
             counted, plain = world.copy(), world.copy()
             one, outcomes = _counted(program, "python", inputs, counted)
             other, _ = _counted(program, "reference", inputs, world)

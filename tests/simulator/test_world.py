@@ -193,3 +193,35 @@ def test_repeat_runs_on_the_same_memory() -> None:
         run(made, PACKET, world, engine, repeat=5)
         run(made, PACKET, world, engine, repeat=5)
         assert world.maps.count[0] == 10
+
+
+def all_that_a_world_gives() -> Program:
+    """Time, chance, CPU, task, a map and a print, all into one number; the map keeps it."""
+    code = [mov(7, 0)]
+    for helper in (5, 7, 8, 14, 15, 125, 7):
+        code += [call(helper), imm(Op.MUL, 7, 31), reg(Op.ADD, 7, 0)]
+    code += [value_of(1, 0), atomic(8, 0, 1, 0, 7), copy(0, 7), EXIT]
+    return program(code, "xdp", (COUNT,))
+
+
+def test_equal_worlds_run_alike_on_every_engine() -> None:
+    made, seen = all_that_a_world_gives(), []
+    for engine in HERE:
+        world = World(seed=11)
+        world.clock.step = 3
+        results = [run(made, PACKET, world, engine).r0 for _ in range(4)]
+        world.cpu = 1
+        world.task.pid = 77
+        world.clock.advance(ms=5)
+        results += [run(made, PACKET, world, engine).r0 for _ in range(4)]
+        seen.append((results, world.maps.count[0], world.clock.now, world.random.random()))
+    assert len(set(seen[0][0])) == 8
+    assert seen[1:] == seen[:1] * (len(HERE) - 1)
+
+
+def test_a_copy_replays_on_another_engine() -> None:
+    made, world = all_that_a_world_gives(), World(seed=3)
+    run(made, PACKET, world)
+    copies = [world.copy() for _ in HERE]
+    runs = [[run(made, PACKET, copy, engine).r0 for _ in range(3)] for engine, copy in zip(HERE, copies, strict=True)]
+    assert runs[1:] == runs[:1] * (len(HERE) - 1)
