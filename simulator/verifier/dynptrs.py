@@ -30,7 +30,7 @@ def slot_of(m: Machine, reg: Reg, what: str = "dynptr", slots: int = SLOTS) -> i
         m.log_line(f"{what} has to be at a constant offset")
         return None
     off = reg.off + reg.num.smin
-    spi = (-off - 1) // 8
+    spi = (-off - 1) // 8 if off < 0 else -((off + 1) // 8)  # rounded as C does: above the stack is slot 0 still
     if off % 8 or spi + 1 < slots:
         m.log_line(f"cannot pass in {what} at an offset={off}")
         return None

@@ -231,7 +231,7 @@ def _flags(arg: Arg) -> frozenset[str]:
 
 def _check_argument(m: Machine, made: Call, register: int, arg: Arg, idx: int) -> None:
     reg = m.readable(register)
-    if arg.type is ArgType.ANYTHING:
+    if arg.type is ArgType.ANYTHING or (made.name == "bpf_loop" and arg.type is ArgType.SCALAR and not m.loop_counts):
         return
     if r.is_packet(reg.type) and not access.may_touch_packet(m, False, made.proto.pkt_access):
         m.fail("helper access to the packet is not allowed")
@@ -590,6 +590,8 @@ def _loop(m: Machine, made: Call, idx: int) -> None:
     if not m.ways.callbacks_are_loops:
         calls.push_callback(m, idx, made.subprog, _loop_callback)
         return
+    if regs[1].type != r.SCALAR:
+        m.fail("verifier bug: backtracking misuse")  # the kernel looks for where the count comes from
     m.mark_precise(1)
     if frame.callback_depth < regs[1].num.umax:
         calls.push_callback(m, idx, made.subprog, _loop_callback)

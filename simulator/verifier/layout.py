@@ -16,6 +16,7 @@ from simulator.verifier import btfinfo, cfg
 from simulator.verifier.attach import GPL_LICENSES, check_attach_target
 from simulator.verifier.callfacts import THROW, calls_of
 from simulator.verifier.cfg import CallFacts, Marks
+from simulator.verifier.deadcode import check_function_loads
 from simulator.verifier.fastcall import Fastcalls, find_fastcalls
 from simulator.verifier.live_registers import live_registers
 from simulator.verifier.liveness import StackLiveness
@@ -230,7 +231,7 @@ class Explored:
     `stack_depth` by function: the lowest offset accessed, as a positive number, a multiple of 8. `callbacks` and
     `async_callbacks` are the functions that were used as such, by number; `broken_fastcalls` those whose spill slots
     were used outside of fastcall patterns; `seen` by slot: some path went through; `unresolved` the slots of calls of
-    kernel functions that the kernel lacks, on some path.
+    kernel functions that the kernel lacks, on some path; `inlined_loops` the slots of inlined calls of bpf_loop.
     """
 
     stack_depth: Sequence[int]
@@ -239,6 +240,7 @@ class Explored:
     async_callbacks: frozenset[int] = frozenset()
     broken_fastcalls: frozenset[int] = frozenset()
     unresolved: frozenset[int] = frozenset()
+    inlined_loops: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ def finish(layout: Layout, explored: Explored) -> Finished:
     throws = frozenset(at for at, name in layout.kfuncs.items() if name == THROW)
     private = layout.profile.has("private-stack") and may_have_private_stack(layout.program.type, layout.attach_type)
     StackCheck(layout.slots, frames, throws, private).run()
+    check_function_loads(layout.slots, [one.start for one in subprograms], explored.seen, explored.inlined_loops)
     _check_kfuncs_known(layout, explored)
     return Finished(depth)
 

@@ -98,6 +98,7 @@ class Machine:
         self.ways = ways_of(layout.profile)
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
+        self.loop_counts = layout.profile.since("7.0")  # bpf_loop asks for a number of rounds; before, for anything
         # 6.13 to 6.18 follow a number that an atomic fetches to the register that it came in; others, to the memory
         self.fetches_are_stores = layout.profile.since("6.13") and not layout.profile.since("7.0")
         self.helpers = Helpers(self)
@@ -590,6 +591,7 @@ class Machine:
             async_callbacks=frozenset(self.async_callbacks),
             broken_fastcalls=frozenset(self.broken_fastcalls),
             unresolved=frozenset(self.unresolved),
+            inlined_loops=frozenset(at for at, callback in self._loop_inline.items() if callback is not None),
         )
 
 

@@ -633,7 +633,8 @@ def _compare(
         if old.branches:
             verdict = _loop_hit(m, idx, old, cur)
             if verdict:
-                hit = in_loop = True
+                # a call that runs a callback again is no way round the loop that it stands in
+                hit, in_loop = True, not m.layout.calls_callback[idx]
                 if not m.ways.loops_by_component and (m.iter_next[idx] or m.may_goto[idx]):
                     _put_in_loop(cur, old)
             else:

@@ -184,6 +184,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"^function calls are not allowed|^calls? ", "call-not-allowed"),
     (r"btf_id|attach|Tracing programs|BTF|btf|Only fentry|fmod_ret|lsm", "attach-target"),
     (r"uninitialized variable", "undefined-behaviour"),
+    (r"No program to jit|backtracking misuse", "function-arguments"),
     (r"readonly map|zero-terminated|format", "string-argument"),
     (r"support non-zero flags|^arg\d+ expected pointer to func", "function-arguments"),
 )

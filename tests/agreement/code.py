@@ -16,10 +16,14 @@ from bpflisp.spec.isa import CALL_SUBPROGRAM, LD_IMM64_OPCODE, PSEUDO_FUNC, Kind
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An instruction, and the label that it jumps to, calls, or takes the address of; None where it names none."""
+    """An instruction, and the label that it jumps to, calls, or takes the address of; None where it names none.
+
+    `kfunc` is the kernel function that it calls, "" for none.
+    """
 
     insn: Insn
     to: int | None = None
+    kfunc: str = ""
 
 
 def _names_code(insn: Insn) -> bool:

@@ -5,6 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.agreement.fragments_calls import function_call, helper_call, legacy_packet, socket, tail_call
+from tests.agreement.fragments_kernel import (
+    arena,
+    dynptr,
+    global_call,
+    interrupts,
+    iterator,
+    section,
+    task,
+    tasks,
+    throw,
+)
+from tests.agreement.fragments_managed import (
+    allocated,
+    kept,
+    listed,
+    resilient_lock,
+    spin_lock,
+    timer,
+    work,
+)
 from tests.agreement.fragments_memory import atomic, lookup, map_in_map, packet, reach, reach_variable, ring, update
 from tests.agreement.fragments_numbers import (
     arithmetic,
@@ -38,6 +58,13 @@ FRAGMENTS: dict[Fragment, int] = {
     legacy_packet: 1, helper_call: 4, may_goto: 1, socket: 2, map_in_map: 1,
 }  # fmt: skip
 """Each with how often it is drawn."""
+
+
+VERDICT_FRAGMENTS: dict[Fragment, int] = FRAGMENTS | {
+    section: 2, interrupts: 2, iterator: 2, tasks: 1, task: 2, dynptr: 3, throw: 1, global_call: 2, arena: 1,
+    allocated: 2, kept: 2, listed: 3, resilient_lock: 2, spin_lock: 2, timer: 2, work: 1, looped: 2, each_element: 2,
+}  # fmt: skip
+"""The same for programs that are to be judged alone: kernel functions, and objects that the kernel manages."""
 
 
 RUN_FRAGMENTS: dict[Fragment, int] = FRAGMENTS | {

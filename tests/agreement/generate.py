@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import re
+import struct
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,9 @@ from tests.agreement.workers import Lost, work
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KERNEL = "6.18"
 SECONDS = 60.0
+
+TYPES = "types"
+"""The name in records of the BTF of `types`, which programs and maps with managed objects have."""
 
 STATISTICS = 4
 """The log level that has the refusal and the counts without the states, which are long for long programs."""
@@ -189,12 +193,13 @@ def _show_shrunk(row: Row, folder: str) -> None:
 
 def listing(program: Draft, code: Code) -> list[str]:
     """The code as the kernel's log prints it."""
-    lines = []
-    for slot, insn in enumerate(program.program(code).code):
+    lines, ready = [], program.program(code)
+    for slot, insn in enumerate(ready.code):
         if insn is not None:
             named = {insn.imm: helper_name(insn.imm).partition("#")[0]} if insn.opcode == 0x85 and insn.src == 0 else {}
             unread = [f"{name} {getattr(insn, name)}" for name in insn.reserved()]
-            lines.append(f"{slot}: {insn_text(insn, named)}" + (f"  reserved: {', '.join(unread)}" if unread else ""))
+            text = insn_text(insn, named, ready.kfuncs.get(slot, ""))
+            lines.append(f"{slot}: {text}" + (f"  reserved: {', '.join(unread)}" if unread else ""))
     return lines
 
 
@@ -218,6 +223,9 @@ def _map_record(definition: MapDef) -> dict[str, Any]:
         "max_entries": definition.max_entries,
         "map_flags": definition.flags,
         "frozen": definition.frozen,
+        "btf": TYPES if definition.btf is not None else None,
+        "btf_key": definition.btf_key,
+        "btf_value": definition.btf_value,
         "init": definition.init.hex() if definition.init is not None else None,
     }
 
@@ -232,16 +240,25 @@ def record_of(program: Draft, code: Code, name: str) -> dict[str, Any]:
     ]
     answer = compared(program, code)
     kernel = {key: value for key, value in (answer or {}).items() if key != "ours"}
+    ready = program.program(code)
+    functions = b"".join(struct.pack("<II", info.insn, info.type_id) for info in ready.func_info)
+    typed: dict[str, Any] = {"kfuncs": {str(slot): name for slot, name in ready.kfuncs.items()}} if ready.kfuncs else {}
+    if ready.btf is not None:
+        typed |= {"prog_btf": TYPES, "func_info": functions.hex(), "func_info_rec_size": 8}
+    if program.target:
+        typed["attach_btf_name"] = program.target
     return {
         "id": name,
         "origin": "generated",
         "type": program.type,
         "attach_type": programs.attach_number(program.attach_type) if program.attach_type else 0,
         "prog_flags": program.flags,
+        "features": list(program.tiers),
         "license": program.license,
         "insns": insns.hex(),
         "relocs": relocations,
         "maps": _map_records(program.maps),
+        **typed,
         **kernel,
         "text": listing(program, code),
     }

@@ -13,8 +13,9 @@ from bpflisp.spec.btf_build import BtfBuilder, Int, Pointer, Signature, Void
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 from simulator.program import FuncInfo, MapDef, Program
+from tests.agreement import types
 from tests.agreement.code import Code
-from tests.agreement.fragments import FRAGMENTS, RUN_FRAGMENTS, Fragment, any_of
+from tests.agreement.fragments import RUN_FRAGMENTS, VERDICT_FRAGMENTS, Fragment, any_of
 from tests.agreement.fragments_memory import reach, reach_variable
 from tests.agreement.fragments_numbers import scalar
 from tests.agreement.fragments_runs import callback_body, publish
@@ -30,8 +31,11 @@ TYPES = {
     ("sk_msg", "sk_msg_verdict"): 1, ("lwt_xmit", ""): 1, ("lwt_in", ""): 1, ("sk_reuseport", "sk_reuseport_select"): 1,
     ("cgroup_device", "cgroup_device"): 1, ("cgroup_sysctl", "cgroup_sysctl"): 1,
     ("cgroup_sockopt", "cgroup_setsockopt"): 1, ("sk_lookup", "sk_lookup"): 1, ("flow_dissector", "flow_dissector"): 1,
-    ("syscall", ""): 1,
+    ("syscall", ""): 2, ("tracing", "trace_raw_tp"): 3,
 }  # fmt: skip
+
+TARGETS = ("task_newtask", "sched_switch", "sys_enter", "kfree_skb")
+"""Tracepoints that tracing programs attach to."""
 
 # The types that a test run of the kernel takes, for programs that are to be run.
 RUN_TYPES = {
@@ -57,7 +61,7 @@ class Aim:
     repeatable: bool = False
 
 
-VERDICTS = Aim(TYPES, FRAGMENTS, 0.5)
+VERDICTS = Aim(TYPES, VERDICT_FRAGMENTS, 0.4)
 RUNS = Aim(RUN_TYPES, RUN_FRAGMENTS, 0.04, repeatable=True)
 
 
@@ -73,11 +77,14 @@ class Draft:
     flags: int
     tiers: tuple[str, ...]
     callees: tuple[Callee, ...] = ()
+    typed: bool = False
+    target: str = ""
 
     def program(self, code: Code | None = None) -> Program:
         """The program; of other code with the same surroundings where given."""
         code = code or self.code
-        btf, functions = _described(self.callees, code)
+        btf, functions = (_typed if self.typed else _described)(self.callees, code)
+        slots = [0, *accumulate(node.insn.slots for node in code.nodes)]
         return Program(
             code.encode(),
             self.type,
@@ -86,8 +93,10 @@ class Draft:
             name="generated",
             attach_type=self.attach_type,
             flags=self.flags,
+            attach_target=self.target,
             btf=btf,
             func_info=functions,
+            kfuncs={slot: node.kfunc for slot, node in zip(slots, code.nodes, strict=False) if node.kfunc},
         )
 
 
@@ -96,13 +105,25 @@ def _described(callees: Sequence[Callee], code: Code) -> tuple[Btf | None, tuple
     if not any(callee.callback for callee in callees):
         return None, ()
     slots = [0, *accumulate(node.insn.slots for node in code.nodes)]
-    starts = sorted((slots[code.labels[callee.label]], callee) for callee in callees)
+    starts = sorted(((slots[code.labels[callee.label]], callee) for callee in callees), key=lambda one: one[0])
     builder, number = BtfBuilder(), Int("int", 4, INT_SIGNED)
     found = [FuncInfo(0, builder.func("main", Signature(number, [("context", Pointer(Void()))]), 0))]
     for start, callee in starts:
         params = [(f"a{register}", number) for register in range(1, max(callee.registers, default=0) + 1)]
         found.append(FuncInfo(start, builder.func(f"f{start}", Signature(number, params), 0)))
     return Btf(builder.to_bytes()), tuple(found)
+
+
+def _typed(callees: Sequence[Callee], code: Code) -> tuple[Btf | None, tuple[FuncInfo, ...]]:
+    """The same with the types that maps and objects have."""
+    known = types.types()
+    slots = [0, *accumulate(node.insn.slots for node in code.nodes)]
+    starts = sorted(((slots[code.labels[callee.label]], callee) for callee in callees), key=lambda one: one[0])
+    found = [FuncInfo(0, known.main)]
+    for start, callee in starts:
+        count = max(callee.registers, default=0)
+        found.append(FuncInfo(start, known.functions[callee.is_global, count]))
+    return known.btf, tuple(found)
 
 
 def draft(seed: int, aim: Aim = VERDICTS, type_: tuple[str, str] | None = None) -> Draft:
@@ -124,7 +145,11 @@ def draft(seed: int, aim: Aim = VERDICTS, type_: tuple[str, str] | None = None) 
     flags = 0 if aim.repeatable else rng.choices(list(FLAGS), list(FLAGS.values()))[0]
     flags |= SLEEPABLE if kind == "syscall" else 0
     tiers = tuple(sorted(parts.tiers))
-    return Draft(code, kind, attach_type, tuple(parts.maps), licensed, flags, tiers, tuple(parts.functions))
+    target = rng.choice(TARGETS) if kind == "tracing" else ""
+    callees = tuple(parts.functions)
+    if not aim.repeatable and any(callee.callback for callee in callees):
+        parts.typed = True
+    return Draft(code, kind, attach_type, tuple(parts.maps), licensed, flags, tiers, callees, parts.typed, target)
 
 
 def _of_a_loop(w: Writer) -> None:

@@ -14,6 +14,7 @@ from bpflisp.spec.isa import (
     ALU32,
     ALU64,
     ALU_CODES,
+    CALL_KFUNC,
     CALL_SUBPROGRAM,
     FRAME_POINTER,
     JMP,
@@ -56,12 +57,14 @@ class Callee:
     label: int
     registers: dict[int, Value]
     callback: bool = False
+    is_global: bool = False
 
 
 @dataclass
 class Parts:
     """What the functions of one program share. `inside` writes the inside of a condition, `inside_loop` of a loop.
 
+    `typed` says that the program has to have the types of `types`.
     `repeatable` asks for programs that do the same in every run: without time, chance and what is the host's.
     """
 
@@ -76,6 +79,7 @@ class Parts:
     labels: list[int] = field(default_factory=list)
     tiers: set[str] = field(default_factory=set)
     functions: list[Callee] = field(default_factory=list)
+    typed: bool = False
 
     def code(self) -> Code:
         """What was written so far."""
@@ -83,7 +87,8 @@ class Parts:
 
 
 class Writer:
-    """One function being written. `depth` counts the conditions and loops around it, `loops` all loops so far."""
+    """One function being written. `depth` counts the conditions and loops around it, `loops` all loops so far,
+    `pasts` are labels past a test that are still to be placed, `indexes` says of which map a register's value is."""
 
     def __init__(self, parts: Parts, registers: dict[int, Value]) -> None:
         self.parts = parts
@@ -94,6 +99,8 @@ class Writer:
         self.depth = 0
         self.loops = 0
         self.fail = self.label()
+        self.pasts: list[int] = []
+        self.indexes: dict[int, int] = {}
 
     def label(self) -> int:
         """A label that is not placed yet."""
@@ -185,6 +192,12 @@ class Writer:
         """Calls a helper; r1 to r5 are gone, r0 is a scalar until the caller says otherwise."""
         self.emit(Insn(0x85, imm=helper))
         self._after_call()
+
+    def call_kernel(self, name: str) -> None:
+        """Calls a kernel function; what it gives back is not known."""
+        self.parts.nodes.append(Node(Insn(0x85, src=CALL_KFUNC), None, name))
+        self._after_call()
+        self.registers[0] = Value(OTHER)
 
     def call_function(self, label: int) -> None:
         """Calls a function of the program."""

@@ -22,9 +22,6 @@ from tests.simulator.verifier.explore_cases import (
 ANSWERS = answers()
 NAMES = list(ANSWERS)
 
-NOT_MODELLED = {"interrupts", "interrupts that stay off"}
-"""What this verifier may refuse to judge; where it judges, it has to be as the kernel does."""
-
 KERNEL_TYPES = {"the map itself read", "the map itself written"}
 """Programs of other topics that use the kernel's types."""
 
@@ -47,8 +44,6 @@ def test_every_program_has_an_answer() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_as_the_kernel(name: str) -> None:
     verdict, answer = judged(name), ANSWERS[name]
-    if name in NOT_MODELLED and verdict.code == UNSUPPORTED:
-        return
     assert (verdict.accepted, verdict.message) == (answer["accepted"], answer["message"])
     assert verdict.insns_processed == (answer["insns_processed"] or 0)
     if not verdict.accepted:

@@ -6,21 +6,40 @@ The records were written by `python -m tests.agreement.generate --record FILE`, 
 from __future__ import annotations
 
 import json
+import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bpflisp.spec.btf import Btf, read_btf
 from simulator.program import Program
 from simulator.verifier import verify
+from tests.agreement.types import types
+from tests.simulator.verifier.explore_cases import HOST_BTF
 
 FIXTURE = Path(__file__).parents[3] / "fixtures/verifier/generated-6.18.jsonl"
 RECORDS = [json.loads(line) for line in FIXTURE.read_text(encoding="utf-8").splitlines()]
 
 
+BTF = {"types": types().btf.data}
+"""The types that the records name: those of the generator."""
+
+
+@cache
+def kernel_btf() -> Btf:
+    """The running kernel's types, where it is the one that answered."""
+    if not (HOST_BTF.exists() and platform.release().startswith("6.18.")):
+        pytest.skip("needs the BTF of a kernel 6.18 in /sys/kernel/btf/vmlinux")
+    return read_btf(HOST_BTF)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=[record["id"] for record in RECORDS])
 def test_judged_as_the_kernel_did(record: dict[str, Any]) -> None:
-    verdict = verify(Program.from_record(record), kernel="6.18", log_level=0)
+    typed = record.get("kfuncs") or record["type"] == "tracing" or "typed-pointers" in record.get("features", ())
+    known = kernel_btf() if typed else None
+    verdict = verify(Program.from_record(record, BTF), kernel="6.18", kernel_btf=known, log_level=0)
     assert (verdict.accepted, verdict.message) == (record["verdict"] == "accept", record["message"])
     if verdict.accepted:
         assert verdict.insns_processed == record["insns_processed"]
