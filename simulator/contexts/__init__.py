@@ -21,12 +21,15 @@ def model_for(program: Program) -> Model:
 
 @cache
 def _model(prog_type: str, attach_type: str, section: str) -> Model:
+    from simulator.contexts.flow import FlowModel
     from simulator.contexts.other import other_model
     from simulator.contexts.skb import SKB_TYPES, SkbModel
     from simulator.contexts.xdp import XdpModel
 
     if prog_type == "xdp":
         return XdpModel()
+    if prog_type == "flow_dissector":
+        return FlowModel()
     if prog_type in SKB_TYPES:
         return SkbModel(prog_type, attach_type)
     return other_model(prog_type, attach_type, section)
