@@ -97,6 +97,8 @@ class Machine:
         """The link-layer header of a packet that starts at its network header; b"" where it is in the packet."""
         self.network_offset = 0
         """Where the network header is, counted from the link header."""
+        self.sysctl: dict[str, bytes] = {}
+        """The name and the values of the system control that a cgroup_sysctl program is asked about."""
         self.call_function: Callable[[int, Sequence[int]], int] = _no_functions
 
     def start(self, program: Program, maps: Sequence[Map], model: Model) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 AF_INET, AF_INET6 = 2, 10
 SOCK_STREAM, SOCK_DGRAM = 1, 2
 TCP_ESTABLISHED, TCP_CLOSE, TCP_LISTEN = 1, 7, 10
-_SOCK = struct("bpf_sock")
+_SOCK, _TCP = struct("bpf_sock"), struct("bpf_tcp_sock")
 
 
 @dataclass(slots=True, eq=False)
@@ -34,18 +34,39 @@ class Socket:
     priority: int = 0
     bound_dev_if: int = 0
     cookie: int = 1
+    tcp: dict[str, int] = field(default_factory=dict)
+    """What bpf_tcp_sock tells of it, by the fields of struct bpf_tcp_sock: srtt_us, snd_cwnd, ..."""
     region: Region | None = field(default=None, repr=False)
+    tcp_region: Region | None = field(default=None, repr=False)
 
     @property
     def address(self) -> int:
         """The address of its struct bpf_sock in programs; 0 before it is in a world."""
         return self.region.base if self.region is not None else 0
 
+    @property
+    def version(self) -> int:
+        """Of the internet protocol: 4 or 6."""
+        return ipaddress.ip_address(self.local).version
+
+    @property
+    def tcp_address(self) -> int:
+        """The address of its struct bpf_tcp_sock; 0 before it is in a world."""
+        return self.tcp_region.base if self.tcp_region is not None else 0
+
     def place(self, memory: Memory) -> None:
         """Puts its struct bpf_sock into memory, for programs to read."""
         if self.region is None:
             self.region = memory.allocate("socket", _SOCK.size, writable=False)
         self.region.view[:] = self._fields()
+        if self.kind == "tcp":
+            if self.tcp_region is None:
+                self.tcp_region = memory.allocate("TCP socket", _TCP.size, writable=False)
+            for name, value in self.tcp.items():
+                field = _TCP.field(name)
+                if field is None:
+                    raise ValueError(f"struct bpf_tcp_sock has no field {name!r}")
+                self.tcp_region.view[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
 
     def _fields(self) -> bytes:
         data = bytearray(_SOCK.size)

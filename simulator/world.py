@@ -74,6 +74,12 @@ class Task:
     gid: int = 0
     comm: str = "bpf-test"
     cgroup_id: int = 1
+    cgroup_ancestors: list[int] = field(default_factory=list)
+    """The ids of the cgroups above, the root's first."""
+    pid_namespace: tuple[int, int] = (0, 0)
+    """Device and inode number of its PID namespace."""
+    areas: list[tuple[int, int, int]] = field(default_factory=list)
+    """Its mapped memory: (first address, the one after the last, address of the kernel's struct vm_area_struct)."""
     address: int = 0xFFFF_8880_0000_1000
     kernel_stack: list[int] = field(default_factory=list)
     user_stack: list[int] = field(default_factory=list)
@@ -160,6 +166,10 @@ class World:
         """Addresses of kernel variables by name, for programs that refer to them; usually in `kernel_memory`."""
         self.printed: list[str] = []
         """What bpf_trace_printk and bpf_trace_vprintk wrote, over all runs."""
+        self.sequence = bytearray()
+        """What iterators wrote with bpf_seq_write and bpf_seq_printf."""
+        self.options: dict[tuple[int, int, int], bytes] = {}
+        """Socket options that programs set: (socket's address, level, option) -> value."""
         self.programs: dict[str, Program] = {}
         """The programs that prog arrays and device maps can name."""
         self.engine_state: dict[Any, Any] = {}

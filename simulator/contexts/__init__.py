@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from bpflisp.spec.contexts import context_struct, struct
 from simulator.contexts.base import Model
 from simulator.program import Program
 
@@ -24,6 +25,7 @@ def _model(prog_type: str, attach_type: str, section: str) -> Model:
     from simulator.contexts.flow import FlowModel
     from simulator.contexts.other import other_model
     from simulator.contexts.skb import SKB_TYPES, SkbModel
+    from simulator.contexts.windows import WINDOWS, WITH_SOCKET, SkLookupModel, SysctlModel, WindowModel
     from simulator.contexts.xdp import XdpModel
 
     if prog_type == "xdp":
@@ -32,4 +34,12 @@ def _model(prog_type: str, attach_type: str, section: str) -> Model:
         return FlowModel()
     if prog_type in SKB_TYPES:
         return SkbModel(prog_type, attach_type)
+    if prog_type in WINDOWS or prog_type in WITH_SOCKET:
+        layout = context_struct(prog_type)
+        assert layout is not None
+        return WindowModel(layout, prog_type, attach_type)
+    if prog_type == "sk_lookup":
+        return SkLookupModel(struct("bpf_sk_lookup"), prog_type, attach_type)
+    if prog_type == "cgroup_sysctl":
+        return SysctlModel(struct("bpf_sysctl"), prog_type, attach_type)
     return other_model(prog_type, attach_type, section)

@@ -47,7 +47,9 @@ class FlowModel:
         for name, value in given.context.items():
             field = known_field(_KEYS, name)
             if value and (name != "flags" or int(value) & ~_KNOWN_FLAGS):
-                raise InputRefused(errno.EINVAL, f"of a flow dissector's keys only flags up to {_KNOWN_FLAGS} are given")
+                raise InputRefused(
+                    errno.EINVAL, f"of a flow dissector's keys only flags up to {_KNOWN_FLAGS} are given"
+                )
             put(keys, field, value)
         keys[0:2] = keys[2:4] = _HEADER.to_bytes(2, "little")
         protocol = known_field(_KEYS, "n_proto")

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from bpflisp.spec.contexts import Struct, access_table, pt_regs_parm, struct
+from bpflisp.spec.contexts import Struct, access_table, pt_regs, pt_regs_parm, struct
 from bpflisp.spec.contexts import context_struct as struct_of
 from simulator.contexts.base import NO_FIELDS, Model, get, known_field, put
 from simulator.machine import Machine
-from simulator.memory import CONTEXT_BASE
+from simulator.memory import CONTEXT_BASE, SCRATCH_BASE, Region
 from simulator.packet import Input, InputRefused
 
 _ARGUMENTS = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm"})
+SEQUENCE = 0xFFFF_8880_0000_2000
+"""What programs hold as the address of the file that an iteration writes."""
+
+ARCHITECTURES = ("x86_64", "arm64")
 _MAX_ARGUMENTS = 12
 _UNNAMED = 4096
 """Bytes of a context that is a block and is not given."""
@@ -24,12 +28,16 @@ NOTHING: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType({})
 
 def other_model(prog_type: str, attach_type: str, section: str) -> Model:
     """The model of a program type whose context is no packet."""
+    if attach_type == "trace_iter":
+        return IteratorModel()
     if prog_type in _ARGUMENTS:
         return ArgumentsModel()
     if prog_type == "conformance":
         return MemoryModel()
     if prog_type == "tracepoint":
         return _tracepoint(section)
+    if prog_type == "kprobe":
+        return RegistersModel()
     known = struct_of(prog_type)
     return StructModel(known, prog_type, attach_type) if known else BytesModel()
 
@@ -57,12 +65,11 @@ class _NoPacket:
 
 
 class StructModel(_NoPacket):
-    """A structure of the user API, or a kprobe's registers (also by the names that parameters have: parm1, rc)."""
+    """A structure of the user API."""
 
     def __init__(self, layout: Struct, prog_type: str, attach_type: str) -> None:
         self._layout = layout
         self.size = layout.size
-        self._aliases = _register_names() if layout.name == "pt_regs" else {}
         table = access_table(prog_type, attach_type)
         writes = table.writes if table else frozenset()
         self._written = [field for field in layout.fields if any(field.offset == offset for offset, _ in writes)]
@@ -71,7 +78,7 @@ class StructModel(_NoPacket):
         """Puts the structure in place: the fields that are given, zeros elsewhere."""
         data = bytearray(self._layout.size)
         for name, value in given.context.items():
-            put(data, known_field(self._layout, self._aliases.get(name, name)), value)
+            put(data, known_field(self._layout, name), value)
         machine.no_packet()
         machine.set_context(data)
         return (CONTEXT_BASE,)
@@ -83,9 +90,40 @@ class StructModel(_NoPacket):
         return None, {field.name: get(view, field) for field in self._written}
 
 
-def _register_names() -> dict[str, str]:
-    """The names that parameters and return value have -> the register of x86-64 that carries them."""
-    named = {f"parm{name}" if name.isdigit() else name: field for name, field in pt_regs_parm("x86_64").items()}
+class RegistersModel(_NoPacket):
+    """struct pt_regs of the machine that the object was compiled for: `arch` "x86_64" (unless given) or "arm64".
+
+    Registers have their own names, and those that parameters and return value have: parm1, rc.
+    """
+
+    size = 0
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts the registers in place, zeros where none is given."""
+        context = dict(given.context)
+        arch = context.pop("arch", "x86_64")
+        if arch not in ARCHITECTURES:
+            raise InputRefused(
+                errno.EINVAL, f"registers of {arch!r} are not known; of {', '.join(ARCHITECTURES)} they are"
+            )
+        layout, aliases = pt_regs(arch), _register_names(arch)
+        data = bytearray(layout.size)
+        for name, value in context.items():
+            put(data, known_field(layout, aliases.get(name, name)), value)
+        machine.no_packet()
+        machine.set_context(data)
+        return (CONTEXT_BASE,)
+
+    def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
+        """Neither packet nor fields: no program writes registers."""
+        return None, NO_FIELDS
+
+
+def _register_names(arch: str) -> dict[str, str]:
+    """The names that parameters and return value have -> the register that carries them."""
+    named = {f"parm{name}" if name.isdigit() else name: field for name, field in pt_regs_parm(arch).items()}
+    if arch != "x86_64":
+        return named
     plain = {f"r{name}": name for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip")}
     return named | plain
 
@@ -109,6 +147,22 @@ class ArgumentsModel(_NoPacket):
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
         """Neither packet nor fields."""
         return None, NO_FIELDS
+
+
+class IteratorModel(ArgumentsModel):
+    """struct bpf_iter__*: the iteration's own data first, then `args`, addresses of what is visited (0 at the end).
+
+    `session_id` and `seq_num` are that data's; what the program writes goes to the world's `sequence`.
+    """
+
+    def enter(self, machine: Machine, given: Input) -> Sequence[int]:
+        """Puts both in place."""
+        context = dict(given.context)
+        numbers = [int(context.pop(name, 0)) for name in ("session_id", "seq_num")]
+        data = b"".join(number.to_bytes(8, "little") for number in (SEQUENCE, *numbers))
+        machine.memory.put(Region("iteration", SCRATCH_BASE, bytearray(data), writable=False))
+        context["args"] = [SCRATCH_BASE, *context.get("args", ())]
+        return super().enter(machine, Input(None, context))
 
 
 class BytesModel(_NoPacket):

@@ -44,6 +44,7 @@ _SETTABLE = frozenset(
 _OFFSETS = {field.name: field.offset for field in SKB.fields}
 _SOCKET = struct("bpf_sock")
 _SOCKET_OFFSETS = {field.name: field.offset for field in _SOCKET.fields}
+_MAX_QUEUE = 0xFFFF
 _TCP_CLOSE, _NO_QUEUE = 7, 0xFFFFFFFF
 _U32, _U64 = Struct("<I"), Struct("<Q")
 
@@ -100,6 +101,7 @@ class SkbModel:
         written: dict[str, int] = {}
         for field in self._written:
             written[field.name] = get(view, field)
+        _narrow(written)
         return header + bytes(machine.packet.view[machine.meta :]), written
 
     def packet_changed(self, machine: Machine) -> None:
@@ -111,6 +113,15 @@ class SkbModel:
         for name, value in (("data", data), ("data_end", machine.packet.end), ("data_meta", PACKET_BASE)):
             view[_OFFSETS[name] : _OFFSETS[name] + 4] = value.to_bytes(4, "little")
         view[0:4] = (machine.packet.end - data).to_bytes(4, "little")
+
+
+def _narrow(written: dict[str, int]) -> None:
+    """What the kernel keeps of fields that are wider in __sk_buff than in its own structures."""
+    for name in ("tc_index", "tc_classid"):
+        if name in written:
+            written[name] &= 0xFFFF
+    if written.get("queue_mapping", 0) >= _MAX_QUEUE:
+        written["queue_mapping"] = 0
 
 
 def _put(fields: bytearray, name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _THEMES = (
     "maps", "system", "ringbuf", "memory", "trace", "redirect", "packet", "loops", "checksums", "tracing", "text",
-    "buffer", "dynptr", "sockets", "fib",
+    "buffer", "dynptr", "sockets", "fib", "options", "storages", "messages", "sysctl",
 )  # fmt: skip
 """The modules of models, the most called ones first."""
 

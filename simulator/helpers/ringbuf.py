@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 
 from bpflisp.spec.alu import M32
+from simulator import dynptrs
 from simulator.helpers.registry import models
 from simulator.machine import HelperFault, Machine
 from simulator.maps.perf import PerfEventArray
 from simulator.maps.ringbuf import RingBuffer
+from simulator.maps.user_ringbuf import UserRingBuffer
 
 _NO_WAKEUP, _FORCE_WAKEUP = 1, 2
 _CURRENT_CPU = M32
+_MAX_DRAINED = 128 << 10
 _LENGTH_SHIFT, _LENGTH_BITS = 32, 20
 
 
@@ -65,6 +68,36 @@ def perf_event_output(machine: Machine, context: int, handle: int, flags: int, d
             return -errno.EFAULT
         sample += packet[:length]
     return found.output(cpu, machine.world.cpu, sample)
+
+
+@models("bpf_user_ringbuf_drain")
+def user_ringbuf_drain(machine: Machine, handle: int, callback: int, context: int, flags: int, *_: int) -> int:
+    """Gives what user space wrote to a function of the program, sample by sample, until it returns 1: how many."""
+    found = machine.map_of(handle)
+    if not isinstance(found, UserRingBuffer):
+        raise HelperFault(f"a user ring buffer is wanted, not {found!r}")
+    if flags & ~(_NO_WAKEUP | _FORCE_WAKEUP):
+        return -errno.EINVAL
+    drained = 0
+    while found.samples and drained < _MAX_DRAINED:
+        stop = _show(machine, found.samples.pop(0), callback, context)
+        drained += 1
+        if stop:
+            break
+    return drained
+
+
+def _show(machine: Machine, sample: bytes, callback: int, context: int) -> int:
+    """Calls a function with a dynptr over a sample: what it returns."""
+    region = machine.memory.allocate("sample of a user ring buffer", max(1, len(sample)))
+    place = machine.memory.allocate("dynptr of a sample", dynptrs.SIZE)
+    region.view[: len(sample)] = sample
+    try:
+        dynptrs.write(machine, place.base, dynptrs.Dynptr(region.base, dynptrs.LOCAL, len(sample)))
+        return machine.call_function(callback, (place.base, context))
+    finally:
+        machine.memory.free(region)
+        machine.memory.free(place)
 
 
 def ring_of(machine: Machine, handle: int) -> RingBuffer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bpflisp.spec.alu import M32, signed
 from simulator.helpers.registry import models
-from simulator.machine import HelperFault, Machine
+from simulator.machine import Machine
 from simulator.maps.sockets import SocketMap
 from simulator.sockets import TCP_LISTEN, Socket
 
@@ -93,11 +93,9 @@ def get_listener_sock(machine: Machine, socket: int, *_: int) -> int:
 
 @models("bpf_tcp_sock")
 def tcp_sock(machine: Machine, socket: int, *_: int) -> int:
-    """What TCP knows of a socket: 0 of one that is not its own; of others it is not modelled."""
+    """What TCP knows of a socket: the address of its struct bpf_tcp_sock, 0 of one that is not TCP's."""
     found = socket_at(machine, socket)
-    if found is not None and found.kind == "tcp":
-        raise HelperFault("bpf_tcp_sock of a TCP socket is not modelled: mock it, as in world.helpers.bpf_tcp_sock")
-    return 0
+    return found.tcp_address if found is not None else 0
 
 
 def socket_at(machine: Machine, address: int) -> Socket | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import struct
 
+from bpflisp.spec.alu import signed
 from simulator.helpers.registry import models
 from simulator.machine import Machine
 
@@ -88,3 +90,28 @@ def comm(machine: Machine, buffer: int, size: int, *_: int) -> int:
 def cgroup_id(machine: Machine, *_: int) -> int:
     """The id of the task's cgroup."""
     return machine.world.task.cgroup_id
+
+
+@models("bpf_get_current_ancestor_cgroup_id")
+def current_ancestor_cgroup_id(machine: Machine, level: int, *_: int) -> int:
+    """The id of the cgroup at a level above the task's, counted from the root; 0 for no such level."""
+    task, level = machine.world.task, signed(level, 32)
+    path = (*task.cgroup_ancestors, task.cgroup_id)
+    return path[level] if 0 <= level < len(path) else 0
+
+
+@models("bpf_skb_ancestor_cgroup_id", "bpf_sk_ancestor_cgroup_id")
+def socket_ancestor_cgroup_id(machine: Machine, context: int, level: int, *_: int) -> int:
+    """The same of a socket's cgroup: the task's."""
+    return current_ancestor_cgroup_id(machine, level, 0, 0, 0, 0)
+
+
+@models("bpf_get_ns_current_pid_tgid")
+def ns_pid_tgid(machine: Machine, device: int, inode: int, to: int, size: int, *_: int) -> int:
+    """Writes the task's process and thread id; EINVAL for another namespace than the world's, and another size."""
+    task, size = machine.world.task, size & 0xFFFFFFFF
+    if size != 8 or (device, inode) != task.pid_namespace:
+        machine.write(to, bytes(size))
+        return -errno.EINVAL
+    machine.write(to, struct.pack("<II", task.pid, task.tgid))
+    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from bpflisp.spec.alu import M32, M64, signed
+from bpflisp.spec.alu import M32, M64
 from simulator.helpers.formats import format_bytes
 from simulator.helpers.registry import models
 from simulator.machine import Machine
@@ -110,4 +110,31 @@ def trace_vprintk(machine: Machine, text: int, size: int, data: int, length: int
     return len(written)
 
 
-__all__ = ["signed"]
+# What iterators write.
+
+_MAX_SEQUENCE = 1 << 20
+
+
+@models("bpf_seq_write")
+def seq_write(machine: Machine, sequence: int, data: int, size: int, *_: int) -> int:
+    """Writes bytes to an iteration's output."""
+    return _append(machine, machine.read(data, size & M32))
+
+
+@models("bpf_seq_printf")
+def seq_printf(machine: Machine, sequence: int, text: int, size: int, data: int, length: int) -> int:
+    """Writes formatted text to an iteration's output."""
+    length &= M32
+    if length % 8 or length > 96 or (length and not data):
+        return -errno.EINVAL
+    arguments = struct.unpack(f"<{length // 8}Q", machine.read(data, length)) if length else ()
+    written = format_bytes(machine, machine.read(text, size & M32), arguments)
+    return written if isinstance(written, int) else _append(machine, written)
+
+
+def _append(machine: Machine, data: bytes) -> int:
+    """Adds to the output: EOVERFLOW where it has grown too large for the kernel's buffer."""
+    if len(machine.world.sequence) + len(data) > _MAX_SEQUENCE:
+        return -errno.EOVERFLOW
+    machine.world.sequence += data
+    return 0

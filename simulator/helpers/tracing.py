@@ -38,6 +38,24 @@ def get_stack(machine: Machine, context: int, to: int, size: int, flags: int, *_
     return len(addresses) * 8
 
 
+@models("bpf_get_task_stack")
+def get_task_stack(machine: Machine, task: int, to: int, size: int, flags: int, *_: int) -> int:
+    """The same of a task: a world has one."""
+    return get_stack(machine, 0, to, size, flags, 0)
+
+
+@models("bpf_find_vma")
+def find_vma(machine: Machine, task: int, address: int, callback: int, context: int, flags: int) -> int:
+    """Shows the area of the task's memory that an address is in to a function of the program: ENOENT for none."""
+    if flags or not task:
+        return -errno.EINVAL
+    for start, end, area in machine.world.task.areas:
+        if start <= address < end:
+            machine.call_function(callback, (task, area, context))
+            return 0
+    return -errno.ENOENT
+
+
 def _stack(machine: Machine, flags: int) -> tuple[int, ...]:
     task = machine.world.task
     whole = task.user_stack if flags & _USER_STACK else task.kernel_stack

@@ -32,6 +32,13 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "sockhash": ("sockets", "SocketHash"),
     "reuseport_sockarray": ("sockets", "SocketMap"),
     "stack_trace": ("stack_trace", "StackTraceMap"),
+    "cgroup_storage": ("storages", "CgroupStorage"),
+    "percpu_cgroup_storage": ("storages", "PerCpuCgroupStorage"),
+    "sk_storage": ("storages", "Storage"),
+    "task_storage": ("storages", "Storage"),
+    "inode_storage": ("storages", "Storage"),
+    "cgrp_storage": ("storages", "Storage"),
+    "user_ringbuf": ("user_ringbuf", "UserRingBuffer"),
 }
 
 
