@@ -19,10 +19,11 @@ from tests.simulator.assembly import EXIT, big, copy, load, mov, program, reg, s
 from tests.simulator.contexts import RESULT, RUNNABLE, WRITTEN, answer, cases, recorded, table_of
 
 ENGINES = ["reference", "python"]
+ARGUMENTS = ("raw_tracepoint", "raw_tracepoint_writable")
 UNTESTED = sorted(
     (kind, attach)
     for kind, attach, name, *_ in table("contexts")["kinds"]
-    if kind not in RUNNABLE and kind != "netfilter" and name in (*struct_names(), "pt_regs") and name != "__sk_buff"
+    if kind not in (*RUNNABLE, *ARGUMENTS, "netfilter") and name in (*struct_names(), "pt_regs") and name != "__sk_buff"
 )
 """The contexts that have a structure and that no test run of the kernel takes. netfilter's has pointers alone."""
 
@@ -151,3 +152,10 @@ def test_a_socket_is_given_as_a_value(engine: str) -> None:
     code = [load(8, 2, 6, sk.offset), load(4, 0, 2, mark.offset)]
     assert _run("cgroup_sock_addr", "cgroup_inet4_connect", code, {"sk": socket}, engine)[0] == 77
     assert _run("cgroup_sock_addr", "cgroup_inet4_connect", code, {}, engine)[0] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arguments_of_raw_tracepoints(engine: str) -> None:
+    for number in range(12):
+        value = _run("raw_tracepoint", "", [load(8, 0, 6, 8 * number)], {"args": range(100, 112)}, engine)[0]
+        assert value == 100 + number
