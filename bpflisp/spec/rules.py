@@ -80,6 +80,24 @@ RULES: Final = (
     Rule("long-histories-end", ("6.12",), "a path of more than 40 remembered steps gets a checkpoint"),
     Rule("returns-are-precise", ("6.8",), "what a program returns decides, where its type bounds it"),
     Rule("zeros-are-imprecise", ("6.8",), "a zero read from the stack decides nothing; before, what is added to it"),
+    Rule(
+        "packet-loads-return",
+        ("7.0", "6.18.44", "6.12.117", "6.1.192"),
+        "a legacy packet load in a function may end it, and is looked at both ways",
+    ),
+    Rule("tail-calls-return", ("6.19", "6.18.15"), "a tail call in a function may end it, and is looked at both ways"),
+    Rule(
+        "sums-keep-reference",
+        ("7.2", "6.12.117", "6.1.192"),
+        "a number plus a pointer is that pointer with its reference; before, without",
+    ),
+    Rule(
+        "global-calls-in-sections", ("6.15",), "a global function that cannot sleep may be called with preemption off"
+    ),
+    Rule("sections-close-before-references", ("6.14",), "what is left open at an exit is looked at after references"),
+    Rule("signed-instructions", ("6.6",), "sign-extending moves and signed division, in the offset of an instruction"),
+    Rule("ordered-accesses", ("6.15",), "load-acquire and store-release"),
+    Rule("locks-span-functions", ("6.8",), "a function may return to its caller with a lock held"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

@@ -68,6 +68,13 @@ def reserved_problem(insn: Insn) -> str:
     return f"{name} uses reserved fields" if wrong else ""
 
 
+def _young_problem(insn: Insn) -> str:
+    """The same on kernels that have no signed operation in an instruction's offset."""
+    if not insn.off or insn.row.kind is not Kind.ALU:
+        return ""
+    return f"{'BPF_MOV' if insn.opcode & 0xF0 == 0xB0 else 'BPF_ALU'} uses reserved fields"
+
+
 def operand_problem(insn: Insn) -> str:
     """A constant operand that the kernel refuses: a division by zero, a shift by the width or more."""
     row = insn.row
@@ -83,7 +90,7 @@ def operand_problem(insn: Insn) -> str:
 def make_step(m: Machine, idx: int, insn: Insn) -> Step:
     """The transfer function of an arithmetic instruction; it returns the next slot."""
     row = insn.row
-    problem = reserved_problem(insn)
+    problem = reserved_problem(insn) or ("" if m.ways.signed_instructions else _young_problem(insn))
     if problem:
         return m.failing(problem)
     if insn.dst > 10 or (row.reg and insn.src > 10):
@@ -405,7 +412,8 @@ def _pointer(m: Machine, insn: Insn, ptr: Reg, other: Reg, from_dst: bool) -> No
         m.fail(f"R{dst} pointer arithmetic with {_OPERATORS[op]} operator prohibited")
     _check_sane(m, result.num, result.off, ptr.type)
     # a pointer added to a number does not carry the pointer's reference: the kernel leaves the number's, which is none
-    regs[dst] = result if from_dst or not result.ref else result.but(ref=0)
+    keeps = from_dst or not result.ref or m.ways.sums_keep_reference
+    regs[dst] = result if keeps else result.but(ref=0)
 
 
 def _fits_s32(number: int) -> bool:

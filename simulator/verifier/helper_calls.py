@@ -159,7 +159,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _check_map_kind(m, made, insn.imm)
     if made.name == "bpf_get_func_ip":
         m.check_get_func_ip(insn.imm)
-    if name == "bpf_tail_call":
+    if name == "bpf_tail_call" and m.ways.tail_calls_return:
         return _after_tail_call(m, idx)
     if name in m.packet_changers:
         m.forget_packet()

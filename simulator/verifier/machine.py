@@ -32,6 +32,7 @@ from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, St
 from simulator.verifier.trail import Trail
 from simulator.verifier.typed import Typed
 from simulator.verifier.ways import ways_of
+from simulator.verifier.wordings import reworded
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
@@ -313,9 +314,11 @@ class Machine:
 
     def fail(self, *lines: str) -> NoReturn:
         """Refuses the program in the kernel's words; the last line is the message."""
-        for line in lines:
+        worded = [reworded(self.layout.profile, line) for line in lines]
+        said = tuple(line for line in worded if line) or lines
+        for line in said:
             self.log_line(line)
-        raise Refused(lines[-1], insn=self.idx, log=lines)
+        raise Refused(said[-1], insn=self.idx, log=said)
 
     def fail_at_line(self, line: str) -> NoReturn:
         """The same, after the source line."""

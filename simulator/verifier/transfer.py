@@ -144,6 +144,8 @@ def _atomic_target_problem(m: Machine, register: int) -> str:
 
 def _atomic(m: Machine, idx: int, insn: Insn) -> Run:
     kind = insn.row.kind
+    if kind in (Kind.LOAD_ACQUIRE, Kind.STORE_RELEASE) and not m.ways.ordered_accesses:
+        return m.failing(f"BPF_ATOMIC uses invalid atomic opcode {insn.imm & 0xFFFFFFFF:02x}")
     if kind is Kind.LOAD_ACQUIRE:
         return _load_acquire(m, idx, insn)
     if kind is Kind.STORE_RELEASE:
@@ -362,7 +364,7 @@ def _load_packet(m: Machine, idx: int, insn: Insn) -> Run:
         access.check_offset_free(m, 6, context)
         calls.clobber(m.frame)
         m.frame.regs[0] = UNKNOWN_REG
-        if len(m.state.frames) > 1:
+        if len(m.state.frames) > 1 and m.ways.packet_loads_return:
             m.push_state(idx + 1, idx)
             m.frame.regs[0] = const_reg(0)
             return calls.leave(m, idx)

@@ -39,6 +39,14 @@ class Ways:
     callbacks_are_loops: bool
     returns_are_precise: bool
     zeros_are_imprecise: bool
+    packet_loads_return: bool
+    tail_calls_return: bool
+    sums_keep_reference: bool
+    global_calls_in_sections: bool
+    sections_close_before_references: bool
+    signed_instructions: bool
+    ordered_accesses: bool
+    locks_span_functions: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool
