@@ -98,6 +98,10 @@ RULES: Final = (
     Rule("signed-instructions", ("6.6",), "sign-extending moves and signed division, in the offset of an instruction"),
     Rule("ordered-accesses", ("6.15",), "load-acquire and store-release"),
     Rule("locks-span-functions", ("6.8",), "a function may return to its caller with a lock held"),
+    Rule("kptrs-in-values", ("5.19",), "a map's value may keep pointers to objects of the kernel"),
+    Rule("kptrs-are-referenced", ("6.4",), "the tag `kptr` says that the pointer holds a reference; before, not"),
+    Rule("dynptrs-are-watched", ("6.3",), "a store over a dynptr ends it; before, its slots are no dynptr's any more"),
+    Rule("keys-in-any-memory", ("6.2",), "a map's key and value may be in memory that a helper or a ring buffer gave"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

@@ -54,7 +54,7 @@ def _known(m: Machine, reg: Reg) -> Reg | None:
 
 def check(m: Machine, register: int, reg: Reg, kind: str, readonly: bool) -> Reg:
     """A dynptr that a call uses; `kind` is the only one that it takes, "" where it takes any."""
-    number = register - 1
+    number = register - 1 if m.ways.dynptrs_are_watched else register
     _check_pointer(m, register, reg)
     if reg.type == r.PTR_DYNPTR and not readonly:
         m.fail("cannot pass pointer to const bpf_dynptr, the helper mutates it")
@@ -79,6 +79,8 @@ def _check_pointer(m: Machine, register: int, reg: Reg) -> None:
 def make(m: Machine, register: int, reg: Reg, kind: str, idx: int, clone_of: int = 0) -> None:
     """A dynptr that a call initialises in two stack slots; `clone_of` is the reference that it shares, 0 for none."""
     _check_pointer(m, register, reg)
+    if not m.ways.dynptrs_are_watched:
+        _refuse_overlap(m, reg)
     if reg.type == r.PTR_DYNPTR or slot_of(m, reg) is None:
         m.fail("Dynptr has to be an uninitialized dynptr")
     for off in range(0, 16, 8):
@@ -86,13 +88,22 @@ def make(m: Machine, register: int, reg: Reg, kind: str, idx: int, clone_of: int
     spi = slot_of(m, reg)
     assert spi is not None  # the stores just made room for it
     frame = m.state.frames[reg.data]
-    destroy(m, frame, spi)
-    destroy(m, frame, spi - 1)
+    if m.ways.dynptrs_are_watched:
+        destroy(m, frame, spi)
+        destroy(m, frame, spi - 1)
     identity = m.new_id()
     ref = (clone_of or m.acquire(idx)) if kind in _COUNTED else 0
     for at, first in ((spi, True), (spi - 1, False)):
         frame.stack[at] = Slot(_BYTES, Reg(r.PTR_DYNPTR, 0, ZERO, identity, ref, (kind, first)))
     m.liveness.write(frame.number, 1 << spi | 1 << (spi - 1))
+
+
+def _refuse_overlap(m: Machine, reg: Reg) -> None:
+    """Kernels that do not watch stores refuse a new dynptr over any byte of an old one."""
+    stack = m.state.frames[reg.data].stack
+    spi = (-reg.off - 1) // 8
+    if 1 <= spi < len(stack) and DYNPTR_BYTE in stack[spi].types + stack[spi - 1].types:
+        m.fail("Dynptr has to be an uninitialized dynptr")
 
 
 def _clear(m: Machine, frame: Frame, spi: int) -> None:

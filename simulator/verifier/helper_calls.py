@@ -33,6 +33,8 @@ _MEMORY: Final = (
     r.PTR_STACK, r.PTR_PACKET, r.PTR_PACKET_META, r.PTR_MAP_KEY, r.PTR_MAP_VALUE, r.PTR_MEM,
     r.PTR_MEM | r.MEM_RINGBUF, r.PTR_BUF, r.PTR_BTF_ID | r.TRUSTED,
 )  # fmt: skip
+_OLD_MEMORY: Final = (r.PTR_STACK, r.PTR_PACKET, r.PTR_PACKET_META, r.PTR_MAP_KEY, r.PTR_MAP_VALUE)
+"""Where a map's key and value may be, up to 6.1."""
 _SOCKS: Final = (r.PTR_SOCK_COMMON, r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_XDP_SOCK)
 
 _ACCEPTS: Final[dict[ArgType, tuple[int, ...]]] = {
@@ -270,6 +272,8 @@ def _resolved(made: Call, arg: Arg) -> Arg:
 
 def _check_type(m: Machine, made: Call, register: int, reg: Reg, arg: Arg, kind: ArgType) -> None:
     accepted = _ACCEPTS.get(kind)
+    if accepted is _MEMORY and kind is not ArgType.PTR_TO_MEM and not m.ways.keys_in_any_memory:
+        accepted = _OLD_MEMORY
     if accepted is None:
         raise Unsupported(f"helper argument of kind {kind}", m.idx)
     seen = reg.type

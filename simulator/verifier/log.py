@@ -170,7 +170,7 @@ class Log:
                 precise = bool(frame.precise_slots >> spi & 1)
                 shown = chars[: types.index(SPILL)]
                 self.write(f" fp{at}={shown}{reg_text(slot.reg, frame, precise)}")
-            elif types[7] == DYNPTR_BYTE:
+            elif types[7] == DYNPTR_BYTE and spi + 1 < len(frame.stack) and frame.stack[spi + 1].reg.data:
                 skip = spi + 1
                 reg = frame.stack[skip].reg
                 parts = [f"id={reg.id}"] if reg.id else []

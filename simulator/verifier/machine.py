@@ -20,7 +20,7 @@ from simulator.verifier.globals import Globals
 from simulator.verifier.helper_calls import Helpers
 from simulator.verifier.layout import Explored, Layout, Subprogram
 from simulator.verifier.log import Log
-from simulator.verifier.maps import map_info
+from simulator.verifier.maps import as_before_6_4, map_info
 from simulator.verifier.marks import FrameMarks, ReadMarks, noting
 from simulator.verifier.objects import Objects
 from simulator.verifier.prune import Visit
@@ -92,11 +92,11 @@ class Machine:
         self.cpus = cpus
         self.log = Log(log_level)
         self.domain = Domain(rules_of(layout.profile.version[:2]))
-        self.maps = [map_info(index, definition) for index, definition in enumerate(program.maps)]
         self.strict_alignment = bool(program.flags & STRICT_ALIGNMENT) and not program.flags & ANY_ALIGNMENT
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
         self.ways = ways_of(layout.profile)
+        self.maps = [as_before_6_4(map_info(index, one), self.ways) for index, one in enumerate(program.maps)]
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
         self.loop_counts = layout.profile.since("7.0")  # bpf_loop asks for a number of rounds; before, for anything

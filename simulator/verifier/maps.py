@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from simulator.managed import Field
 from simulator.program import MapDef
+
+if TYPE_CHECKING:
+    from simulator.verifier.ways import Ways
 
 RDONLY_PROG: Final = 1 << 7
 WRONLY_PROG: Final = 1 << 8
@@ -52,6 +55,23 @@ def _managed_fields(definition: MapDef) -> tuple[Field, ...]:
     from simulator.managed import value_fields
 
     return value_fields(definition.btf, definition.btf_value)
+
+
+_KPTRS: Final = frozenset({"kptr_ref", "kptr_unref", "kptr_percpu", "uptr"})
+
+
+def as_before_6_4(info: MapInfo, ways: Ways) -> MapInfo:
+    """The map with its kernel pointers as earlier kernels read their tags: with one that is unknown, there is none."""
+    found = [one for one in info.fields if one.kind in _KPTRS]
+    if not found or ways.kptrs_are_referenced:
+        return info
+    known = ways.kptrs_in_values and all(one.kind == "kptr_ref" for one in found)
+    kept = [
+        replace(one, kind="kptr_unref") if one.kind == "kptr_ref" else one
+        for one in info.fields
+        if known or one.kind not in _KPTRS
+    ]
+    return replace(info, fields=tuple(kept))
 
 
 def map_info(index: int, definition: MapDef) -> MapInfo:

@@ -53,7 +53,7 @@ class Objects:
 
     def destroy_dynptr(self, m: Machine, frame: Frame, spi: int) -> None:
         """A store over a dynptr destroys it."""
-        if spi < len(frame.stack) and frame.stack[spi].types[0] == DYNPTR_BYTE:
+        if m.ways.dynptrs_are_watched and spi < len(frame.stack) and frame.stack[spi].types[0] == DYNPTR_BYTE:
             dynptrs.destroy(m, frame, spi)
 
     def spin_lock(self, m: Machine, register: int, reg: Reg, takes: bool) -> None:

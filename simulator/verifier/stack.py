@@ -162,7 +162,9 @@ def _spill_bounded(m: Machine, frame: Frame, spi: int, insn: Insn, size: int, va
 def _write_bytes(
     m: Machine, frame: Frame, spi: int, low: int, size: int, reg: Reg | None, imm: int | None, value: int
 ) -> None:
-    types = bytearray(_scrubbed(frame.stack[spi]))
+    old = frame.stack[spi]
+    watched = m.ways.dynptrs_are_watched
+    types = bytearray(_scrubbed(old) if watched or old.types[7] == SPILL else old.types)
     kind = MISC
     if (reg is not None and is_null(reg)) or (reg is None and imm == 0):
         if value >= 0:
@@ -170,7 +172,8 @@ def _write_bytes(
         kind = ZEROED
     for i in range(size):
         types[(low - i) % 8] = kind
-    frame.stack[spi] = plain_slot(bytes(types))
+    left = bytes(types)
+    frame.stack[spi] = plain_slot(left) if DYNPTR_BYTE not in left else Slot(left, old.reg)
 
 
 def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, value: int, insn_idx: int) -> None:
@@ -202,7 +205,8 @@ def _write_variable(m: Machine, frame: Frame, ptr: Reg, off: int, size: int, val
             zero_used = True
         types[byte] = new
         # without the scrubbing, bytes go on to say that a value was spilled which is there no more
-        frame.stack[spi] = plain_slot(bytes(types))
+        left = bytes(types)
+        frame.stack[spi] = plain_slot(left) if DYNPTR_BYTE not in left else Slot(left, slot.reg)
     if zero_used and value >= 0:
         m.mark_precise(value)
 
@@ -370,6 +374,8 @@ def check_initialized(
     else:
         raw = False
         start, last = ptr.num.smin + off, ptr.num.smax + off
+    if raw and not m.ways.dynptrs_are_watched:
+        return True
     if raw:
         _refuse_dynptr_bytes(m, frame, start, last + size)
         return True

@@ -47,6 +47,10 @@ class Ways:
     signed_instructions: bool
     ordered_accesses: bool
     locks_span_functions: bool
+    kptrs_in_values: bool
+    kptrs_are_referenced: bool
+    dynptrs_are_watched: bool
+    keys_in_any_memory: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool
