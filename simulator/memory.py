@@ -48,7 +48,7 @@ class Region:
 
     __slots__ = ("base", "name", "size", "view", "writable")
 
-    def __init__(self, name: str, base: int, data: bytearray, writable: bool = True) -> None:
+    def __init__(self, name: str, base: int, data: bytearray | memoryview, writable: bool = True) -> None:
         self.name, self.base, self.size, self.writable = name, base, len(data), writable
         self.view = memoryview(data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,42 @@ class Outcome:
     redirect: int | tuple[str, object] | None = None
     insns_executed: int = 0
     r0: int = 0
+
+
+class Outcomes(Sequence[Outcome]):
+    """The results of many runs, in the order of their inputs."""
+
+    def __init__(self, outcomes: Sequence[Outcome] = ()) -> None:
+        self._outcomes = outcomes
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def one(self, number: int) -> Outcome:
+        """The outcome of one run, by its number from 0."""
+        return self._outcomes[number]
+
+    @overload
+    def __getitem__(self, number: int) -> Outcome: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Outcome]: ...
+
+    def __getitem__(self, number: int | slice) -> Outcome | Sequence[Outcome]:
+        if isinstance(number, slice):
+            return [self.one(index) for index in range(*number.indices(len(self)))]
+        return self.one(range(len(self))[number])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.retvals))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} outcomes>"
+
+    @property
+    def retvals(self) -> list[int]:
+        """The return values: for many packets far quicker than each outcome's."""
+        return [outcome.retval for outcome in self]

@@ -56,8 +56,10 @@ def as_input(program: Program, given: Any = None, context: Mapping[str, Any] = _
     is none of these.
     """
     packet = given
-    if given is None or isinstance(given, Mapping):
-        packet, context = None, {**context, **(given or {})}
+    if given is None or type(given) is dict or isinstance(given, Mapping):
+        packet = None
+        if given:
+            context = {**context, **given} if context else given
     elif not isinstance(given, bytes):
         packet = _bytes_of(given)
     if program.type in PACKET_TYPES and (packet is None or len(packet) < MIN_PACKET):

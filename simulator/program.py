@@ -6,7 +6,7 @@ BPF_PSEUDO_MAP_IDX_VALUE (6) for an address inside its value; file descriptors o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from bpflisp.spec.insn import Insn, decode
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
-    from simulator.outcome import Outcome
+    from simulator.outcome import Outcome, Outcomes
     from simulator.results import Result
     from simulator.structs import Types
     from simulator.verdict import Verdict
@@ -126,6 +126,14 @@ class Program:
         from simulator.run import run
 
         return run(self, packet, world, engine, **options)
+
+    def run_many(
+        self, packets: Iterable[Any], world: World | None = None, engine: str = "python", **options: Any
+    ) -> Outcomes:
+        """Runs once on each of many inputs, in one world; see `simulator.run.run_many`."""
+        from simulator.run import run_many
+
+        return run_many(self, packets, world, engine, **options)
 
     def __call__(
         self,

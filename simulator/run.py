@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from simulator.engines.engine import DEFAULT_FUEL, Engine, Options
-from simulator.outcome import Outcome
+from simulator.outcome import Outcome, Outcomes
 from simulator.packet import as_input
 from simulator.program import Program
 from simulator.world import World
@@ -46,6 +46,27 @@ def run(
     given = as_input(program, packet, context)
     options = _DEFAULT if fuel == DEFAULT_FUEL and not trace and repeat == 1 else Options(fuel, trace, repeat)
     return found.run(program, given, world if world is not None else World(), options)
+
+
+def run_many(
+    program: Program,
+    packets: Iterable[Any],
+    world: World | None = None,
+    engine: str = "python",
+    *,
+    fuel: int = DEFAULT_FUEL,
+) -> Outcomes:
+    """Runs a program on each of these inputs, one after the other in one world: the same as `run` as often.
+
+    The engine `native` takes XDP packets in batches. Inputs, and what is raised, are as for `run`.
+    """
+    found, options = engine_named(engine), _DEFAULT if fuel == DEFAULT_FUEL else Options(fuel)
+    inputs, world = list(packets), world if world is not None else World()
+    in_batches = getattr(found, "run_many", None)
+    if in_batches is not None:
+        outcomes: Outcomes = in_batches(program, inputs, world, options)
+        return outcomes
+    return Outcomes([run(program, packet, world, engine, fuel=fuel) for packet in inputs])
 
 
 def engine_named(name: str) -> Engine:

@@ -8,7 +8,7 @@ first CPU's value of every element; the value of CPU n is `n * stride` after it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from simulator.maps import base
 from simulator.maps.base import Map, round_up
@@ -41,6 +41,8 @@ class Hash(Map):
         self._memory = memory
         self._free: list[int] = []
         self._made = self._next = self._end = 0
+        self.on_removal: Callable[[], None] | None = None
+        """What is told when an element goes, so that nobody takes its address for good."""
 
     def _check_creation(self) -> None:
         made = self.definition
@@ -68,6 +70,8 @@ class Hash(Map):
         if not address:
             return -errno.ENOENT
         self._free.append(address)
+        if self.on_removal is not None:
+            self.on_removal()
         return 0
 
     def lookup(self, key: bytes) -> bytes | None:

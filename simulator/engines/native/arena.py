@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
 
 from simulator.engines.native.layout import (
     ARENA_SIZE,
@@ -19,6 +20,7 @@ from simulator.engines.native.layout import (
     READ_LIMITS,
     WRITE_LIMITS,
     Slot,
+    control,
 )
 from simulator.memory import ADDRESS_LIMIT, PACKET_BASE, PAGE_BITS, Memory
 
@@ -50,8 +52,10 @@ class Arena:
         self.host_address = address_of(self.memory)
         self.view = memoryview(self.memory)
         self.control = self.view[CONTROL : CONTROL + CONTROL_SIZE].cast("Q")
-        self.levels: set[int] = set()
-        """The levels whose emulator has it mapped."""
+        self.start = self.view[control(Slot.ARGS) : control(Slot.TARGET + 1)]
+        """What a run begins with."""
+        self.starts: dict[int, Callable[[], None]] = {}
+        """What starts a run in it, by the level whose emulator has it mapped."""
         self.entries: list[int] = []
         """Where code begins that makes ready for a run in this arena, by level."""
         self._read = self.view[READ_LIMITS : READ_LIMITS + 4 * PAGES].cast("I")

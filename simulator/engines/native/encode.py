@@ -1,7 +1,7 @@
 """x86-64 machine code: a table of instructions, and one function that writes any of them.
 
-Invariant: code is written for the address at which it will run, so that it may jump to what is there already. Operands
-are register numbers or Mem; an instruction is of 64 bits where `wide`, else of 32 bits, which zero the upper half.
+Operands are register numbers or Mem; an instruction is of 64 bits where `wide`, else of 32 bits, which zero the upper
+half.
 
 Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 """
@@ -108,34 +108,42 @@ class _Fixup:
 
 
 class Code:
-    """Machine code on its way: bytes from `base` on, and labels. `known` are addresses that labels have already."""
+    """Machine code on its way: bytes, and labels. `known` are addresses that labels have already.
 
-    def __init__(self, base: int, known: Mapping[Hashable, int] = MappingProxyType({})) -> None:
-        self.base = base
+    Where it will run is said at the end: inside of it jumps are relative.
+    """
+
+    def __init__(self, known: Mapping[Hashable, int] = MappingProxyType({})) -> None:
         self.data = bytearray()
-        self._labels: dict[Hashable, int] = dict(known)
+        self._known = known
+        self._labels: dict[Hashable, int] = {}
         self._fixups: list[_Fixup] = []
-
-    @property
-    def here(self) -> int:
-        """The address of the next instruction."""
-        return self.base + len(self.data)
+        self._base = 0
 
     def label(self, name: Hashable) -> None:
-        """Names the next instruction's address."""
+        """Names the next instruction."""
         assert name not in self._labels, f"{name} is there twice"
-        self._labels[name] = self.here
+        self._labels[name] = len(self.data)
+
+    def has(self, name: Hashable) -> bool:
+        """Whether there is such a label in it."""
+        return name in self._labels
 
     def address(self, name: Hashable) -> int:
-        """The address of a label."""
-        return self._labels[name]
+        """The address of a label in it, once it is finished."""
+        return self._base + self._labels[name]
 
-    def finish(self) -> bytes:
-        """The code, its jumps bound to their labels."""
+    def addresses(self) -> dict[Hashable, int]:
+        """The addresses of all labels in it, once it is finished."""
+        return {name: self.address(name) for name in self._labels}
+
+    def finish(self, base: int) -> bytes:
+        """The code for this address, its jumps bound to their labels."""
+        self._base = base
         for fixup in self._fixups:
-            distance = self._labels[fixup.label] - (self.base + fixup.at + 4)
-            self.data[fixup.at : fixup.at + 4] = distance.to_bytes(4, "little", signed=True)
-        self._fixups.clear()
+            inside = fixup.label in self._labels
+            target = self.address(fixup.label) if inside else self._known[fixup.label]
+            self.data[fixup.at : fixup.at + 4] = (target - base - fixup.at - 4).to_bytes(4, "little", signed=True)
         return bytes(self.data)
 
     def op(self, name: str, rm: Operand, reg: int = 0, imm: int = 0, wide: bool = True) -> None:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Final
 
 from bpflisp.spec.isa import STACK_SIZE
 from simulator.engines.engine import EngineUnavailable
+from simulator.engines.native import batch
 from simulator.engines.native.arena import Arena, address_of, block, reusable
-from simulator.engines.native.encode import R11, R15, RAX, RBP, RCX, RSP, Code, Mem
-from simulator.engines.native.layout import ARENA_SIZE, LEVELS, Slot, control, stack_top
-from simulator.engines.native.sites import Site
-from simulator.engines.native.translate import X
+from simulator.engines.native.encode import R15, RAX, RBP, RCX, RSP, Code, Mem
+from simulator.engines.native.layout import ARENA_SIZE, LEVELS, Slot, stack_top
+from simulator.engines.native.registers import FUEL, X, slot
+from simulator.engines.native.sites import Site, Why
 from simulator.memory import Memory
 
 _CODE_BASE: Final = 0x1000_0000_0000
 _CODE_SIZE: Final = 1 << 28
+_PAGE: Final = 4096
 _CODE_PAGE: Final = 0x91 << 12
 """Code begins here, at a page whose low bits no arena's busy page has."""
 
@@ -39,6 +42,8 @@ class Host:
         self._unicorn = require_unicorn()
         self._code = block(_CODE_SIZE)
         self._next = _CODE_PAGE
+        self.is_filling = False
+        """Whether half of the room for code is taken."""
         self.sites: list[Site] = []
         self.call: Callable[[], None] = _nothing
         self.level = 0
@@ -51,20 +56,22 @@ class Host:
     # Code.
 
     def add(self, write: Callable[[Code], None]) -> Code:
-        """Adds code: `write` is given where to write it. MemoryError where there is no room."""
-        code = Code(_CODE_BASE + self._next, self.labels)
-        write(code)
-        data = code.finish()
-        if self._next + len(data) > _CODE_SIZE:
-            raise MemoryError(f"no room for {len(data)} bytes of code on the native engine")
-        self._code[self._next : self._next + len(data)] = data
-        self._next += -(-len(data) // 16) * 16
-        return code
+        """Adds code: `write` is given where to write it. MemoryError where there is no room.
 
-    @property
-    def is_filling(self) -> bool:
-        """Whether half of the room for code is taken."""
-        return self._next > _CODE_SIZE // 2
+        Code that fits in a page is in one: jumps out of a page cost Unicorn a search.
+        """
+        code = Code(self.labels)
+        write(code)
+        size = len(code.data)
+        at = -(-self._next // 16) * 16
+        if at % _PAGE + size > _PAGE:
+            at = -(-at // _PAGE) * _PAGE
+        if at + size > _CODE_SIZE:
+            raise MemoryError(f"no room for {size} bytes of code on the native engine")
+        self._code[at : at + size] = code.finish(_CODE_BASE + at)
+        self._next = at + size
+        self.is_filling = self._next > _CODE_SIZE // 2
+        return code
 
     def site(self, site: Site) -> int:
         """Keeps a site and gives its index."""
@@ -74,30 +81,32 @@ class Host:
     def _write_common(self) -> None:
         """What all programs use."""
 
+        resized = self.site(Site(Why.RESIZED, 0))
+
         def write(code: Code) -> None:
             code.label("end")
             code.data += b"\xf4" * 16
             code.label("run")
             for register in range(1, 6):
-                code.op("load8", Mem(R15, control(Slot.ARGS + register - 1)), X[register])
-            code.op("load8", Mem(R15, control(Slot.FRAME)), RBP)
-            code.op("load8", Mem(R15, control(Slot.FUEL)), R11)
+                code.op("load8", slot(Slot.ARGS + register - 1), X[register])
+            code.op("load8", slot(Slot.FRAME), RBP)
+            code.op("load8", slot(Slot.FUEL), FUEL)
             for register in (0, *range(6, 10)):
                 code.move(X[register], 0)
-            code.op("call_to", Mem(R15, control(Slot.TARGET)), wide=False)
-            code.op("store8", Mem(R15, control(Slot.RESULT)), RAX)
-            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
+            code.op("call_to", slot(Slot.TARGET), wide=False)
+            code.op("store8", slot(Slot.RESULT), RAX)
+            code.op("store8", slot(Slot.FUEL), FUEL)
             code.jump("end")
             code.label("fault")
-            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
-            code.op("store8_imm", Mem(R15, control(Slot.FAULT)), imm=1)
+            code.op("store8", slot(Slot.FUEL), FUEL)
+            code.op("store8_imm", slot(Slot.FAULT), imm=1)
             code.label("stop")
-            code.op("jmp_to", Mem(R15, control(Slot.RETURN)), wide=False)
+            code.op("jmp_to", slot(Slot.RETURN), wide=False)
             code.label("out of fuel")
             for register, place in enumerate(X):
-                code.op("store8", Mem(R15, control(Slot.REGISTERS + register)), place)
+                code.op("store8", slot(Slot.REGISTERS + register), place)
             code.label("call and stop")
-            code.op("store8", Mem(R15, control(Slot.FUEL)), R11)
+            code.op("store8", slot(Slot.FUEL), FUEL)
             code.syscall()
             code.jump("stop")
             code.label("zero frame")
@@ -106,9 +115,10 @@ class Host:
                 code.op("store8", Mem(R15, -offset, RBP), RCX)
             code.ret()
 
+            batch.write(code, resized)
+
         common = self.add(write)
-        names = ("end", "run", "fault", "stop", "out of fuel", "call and stop", "zero frame")
-        self.labels = {name: common.address(name) for name in names}
+        self.labels = common.addresses()
 
     # Arenas.
 
@@ -132,11 +142,12 @@ class Host:
         for level in range(LEVELS):
 
             def write(code: Code, top: int = stack_top(level)) -> None:
+                code.label("entry")
                 code.move(R15, arena.base)
                 code.op("lea", Mem(R15, top), RSP)
                 code.jump("run")
 
-            arena.entries.append(self.add(write).base)
+            arena.entries.append(self.add(write).address("entry"))
         return arena
 
     # Runs.
@@ -144,20 +155,23 @@ class Host:
     def run(self, arena: Arena) -> None:
         """Runs what the arena's control page says, to its end."""
         level = self.level
+        if level not in arena.starts:
+            self._map(arena, level)
+        self.level = level + 1
+        try:
+            arena.starts[level]()
+        finally:
+            self.level = level
+
+    def _map(self, arena: Arena, level: int) -> None:
+        """Makes an arena known to the emulator of a level."""
         if level >= LEVELS:
             raise RecursionError(f"more than {LEVELS} runs inside of runs on the native engine")
         if level >= len(self._emulators):
             self._emulators.append(self._new_emulator())
-        emulator = self._emulators[level]
-        if level not in arena.levels:
-            reads = self._unicorn.UC_PROT_READ | self._unicorn.UC_PROT_WRITE
-            emulator.mem_map_ptr(arena.base, ARENA_SIZE, reads, arena.host_address)
-            arena.levels.add(level)
-        self.level = level + 1
-        try:
-            emulator.emu_start(arena.entries[level], _NOWHERE)
-        finally:
-            self.level = level
+        emulator, unicorn = self._emulators[level], self._unicorn
+        emulator.mem_map_ptr(arena.base, ARENA_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE, arena.host_address)
+        arena.starts[level] = partial(emulator.emu_start, arena.entries[level], _NOWHERE)
 
     def _new_emulator(self) -> Any:
         unicorn = self._unicorn

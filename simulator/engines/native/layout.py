@@ -28,7 +28,13 @@ LEVELS: Final = 8
 
 BATCH: Final = ADDRESS_LIMIT + 0x6E000
 BATCH_BYTES: Final = 0x28_0000
-ARENA_SIZE: Final = ADDRESS_LIMIT + 0x40_0000
+
+TABLES: Final = ADDRESS_LIMIT + 0x40_0000
+TABLE_BYTES: Final = 0x4_0000
+MAX_TABLES: Final = 16
+"""What lookups in maps found before: see `simulator.engines.native.lookup`."""
+
+ARENA_SIZE: Final = TABLES + MAX_TABLES * TABLE_BYTES
 
 
 class Slot:
@@ -36,30 +42,50 @@ class Slot:
 
     SITE = 0
     """Which call of Python's this is: an index into the host's sites."""
+
+    # What a run begins with, set at one go.
     ARGS = 1
-    """r1 to r5, in and out of a run."""
-    RESULT = 6
-    """r0: of a call of Python's, and of a run."""
-    STOP = 7
-    """What to do after a call of Python's: one of the numbers below."""
-    FUEL = 8
-    FAULT = 9
-    """1 where a run stopped at an access: SITE says which, ADDRESS where it went."""
-    ADDRESS = 10
-    DEPTH = 11
-    LOOPS = 12
-    JUMP = 13
-    """Where a tail call goes."""
-    RETURN = 14
-    """Where a run goes that has stopped."""
-    TARGET = 15
-    """Where a run begins."""
-    REGISTERS = 16
-    """r0 to r10 of a run that is out of fuel."""
-    FRAME = 27
+    """r1 to r5, of a run and of a call of Python's."""
+    FRAME = 6
     """r10 of a run that begins."""
+    FUEL = 7
+    DEPTH = 8
+    LOOPS = 9
+    """How often may_goto let through."""
+    STOP = 10
+    """What to do after a call of Python's: one of the numbers below."""
+    FAULT = 11
+    """1 where a run stopped at an access: SITE says which, ADDRESS where it went."""
+    RETURN = 12
+    """Where a run goes that has stopped."""
+    TARGET = 13
+    """Where a run begins."""
+
+    RESULT = 14
+    """r0: of a call of Python's, and of a run."""
+    ADDRESS = 15
+    JUMP = 16
+    """Where a tail call goes, or the number of a helper by register."""
+    REGISTERS = 17
+    """r0 to r10 of a run that is out of fuel."""
     PACKET_LIMITS = 28
     """For accesses of 1, 2, 4 and 8 bytes: the first offset in the packet at which there is no room for one."""
+
+    # Of a batch of packets: see `simulator.engines.native.batch`.
+    COUNT = 32
+    """Packets that are left, the one that runs among them."""
+    INPUT = 33
+    SIZES = 34
+    OUTPUT = 35
+    """Where in the arena the next packet is, its size, and what is told of it."""
+    BATCH_FUEL = 36
+    BATCH_TARGET = 37
+    """Fuel of each packet's run, and where it begins."""
+    BATCH_STACK = 38
+    """The emulator's stack pointer between packets."""
+
+    VERSIONS = 64
+    """Of the tables of lookups: what is in one is good while it has this number."""
 
 
 # Numbers that STOP has.

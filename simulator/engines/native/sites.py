@@ -22,6 +22,7 @@ class Why(IntEnum):
     FRAMES = 9
     NO_INSTRUCTION = 10
     ILLEGAL = 11
+    RESIZED = 12
 
 
 @dataclass(frozen=True, slots=True)

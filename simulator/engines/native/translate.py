@@ -1,7 +1,6 @@
 """A program as x86-64 code: one label a function, one a block, and what each instruction becomes.
 
-Registers r0 to r10 have one register each; rcx and rdx are free between instructions, r11 counts the instructions that
-the run may still take, r15 is the arena's address. Every stretch of instructions that runs as a whole pays for itself
+Every stretch of instructions that runs as a whole pays for itself
 when it begins; what is paid and not run is given back where a run stops inside.
 
 Invariant: every access is checked to the byte before it is made, or is one that the analysis of
@@ -15,47 +14,31 @@ from dataclasses import dataclass
 
 from bpflisp.spec.alu import M32
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, Kind, Op
+from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, STACK_SIZE, Kind, Op
+from simulator.engines.native import lookup
 from simulator.engines.native.access import Access, Checks
 from simulator.engines.native.alu import ATOMIC_OPS, BRANCHES, arithmetic, byte_order
 from simulator.engines.native.encode import (
-    R8,
-    R9,
-    R10,
-    R11,
-    R12,
-    R13,
-    R14,
     R15,
     RAX,
     RBP,
-    RBX,
     RCX,
-    RDI,
     RDX,
-    RSI,
     Code,
     Mem,
 )
-from simulator.engines.native.layout import RETURN_ZERO, TAIL, Slot, control
+from simulator.engines.native.frames import lowest_seen
+from simulator.engines.native.layout import RETURN_ZERO, TAIL, Slot
+from simulator.engines.native.registers import FUEL, X, slot
 from simulator.engines.native.sites import NewSite, Site, Why
 from simulator.engines.reference import MAY_GOTO_LIMIT
 from simulator.engines.source.blocks import Block, blocks_of, function_starts
 from simulator.engines.source.names import NO_CALLBACK, TAIL_CALL
-from simulator.engines.source.ranges import Known, State, after, entry, solve
+from simulator.engines.source.ranges import LOOKUP, Known, Range, State, after, entry, solve
 from simulator.engines.validity import sound
+from simulator.helpers.registry import arity_of
 from simulator.machine import MAX_FRAMES
 from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, STACK_BASE
-
-X = (RAX, RDI, RSI, R8, R9, R10, RBX, R12, R13, R14, RBP)
-"""BPF register -> register."""
-
-_FUEL = R11
-
-
-def slot(number: int) -> Mem:
-    """A number of `layout.Slot` as an operand."""
-    return Mem(R15, control(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +47,8 @@ class Given:
 
     `immediates` are what 64-bit loads give, by slot; those that are not there are asked for in the run. `first` says
     that the program begins in the first frame, with the context of `context_size` bytes in r1: of 0 bytes where its
-    size differs from run to run. `known` is what loads from that context give.
+    size differs from run to run. `known` is what loads from that context give. `lookups` are the ways that maps, by
+    their index, are looked up in code; `value_sizes` are the bytes of their values.
     """
 
     code: Sequence[Insn | None]
@@ -72,6 +56,8 @@ class Given:
     first: bool
     context_size: int
     known: Known
+    lookups: Mapping[int, lookup.Way]
+    value_sizes: Sequence[int]
 
 
 class Translator:
@@ -84,13 +70,16 @@ class Translator:
         self._name: Hashable = None
         """The label of the function that is being written."""
         self._context_size = 0
+        self.writes_packet = False
+        """Whether it may write to the packet, or have a helper do so."""
         self._left = 0
         """Instructions after this one that are paid for."""
 
     def write(self, *also: int) -> None:
         """The program itself, at the label "main", and every function that something calls or names, and `also`.
 
-        A function that is called is at the label ("enter", its first slot).
+        At the label "fresh", before "main", what it may see of its frame is zeroed. A function that is called is at the
+        label ("enter", its first slot).
         """
         given = self.given
         context = CONTEXT_BASE if given.context_size else None
@@ -106,6 +95,10 @@ class Translator:
         out, self._name = self.out, label
         blocks = blocks_of(self.given.code, start)
         states = solve(blocks, start, first, self.given.known)
+        if label == "main":
+            out.label("fresh")
+            for at in range(lowest_seen(blocks, states, self.given.known), STACK_SIZE, 8):
+                out.op("store8_imm", Mem(R15, at - STACK_SIZE, RBP), imm=0)
         out.label(label)
         if label != "main":
             out.call("zero frame")
@@ -147,7 +140,7 @@ class Translator:
         return kind in (Kind.CALL, Kind.CALL_REG, Kind.LOAD_PACKET) and not plain
 
     def _pay(self, at: int, count: int) -> None:
-        self.out.op_imm("sub", _FUEL, count)
+        self.out.op_imm("sub", FUEL, count)
         label = object()
         self.out.branch("s", label)
         self._later(label, lambda: self._leave(Site(Why.FUEL, at, count), "out of fuel"))
@@ -188,13 +181,13 @@ class Translator:
         """A call of Python's, after which the run goes on, or stops."""
         out = self.out
         out.op("store8_imm", slot(Slot.SITE), imm=self.site(why, at, number))
-        out.op("store8", slot(Slot.FUEL), _FUEL)
+        out.op("store8", slot(Slot.FUEL), FUEL)
         out.syscall()
-        out.op("load8", slot(Slot.FUEL), _FUEL)
+        out.op("load8", slot(Slot.FUEL), FUEL)
         out.op_imm("cmp", slot(Slot.STOP), 0, wide=False)
 
-    def _keep_arguments(self) -> None:
-        for register in range(1, 6):
+    def _keep_arguments(self, count: int = 5) -> None:
+        for register in range(1, count + 1):
             self.out.op("store8", slot(Slot.ARGS + register - 1), X[register])
 
     # Instructions.
@@ -231,7 +224,12 @@ class Translator:
         if checks.needed(access):
             number = self.site(Why.ACCESS, at, size, write)
             checks.write(access, self.later(failed))
+            self.writes_packet |= write and not self._in_value(state[base], insn.off, size)
         return Mem(R15, insn.off, X[base])
+
+    def _in_value(self, base: Range, off: int, size: int) -> bool:
+        """Whether an access that is allowed is in a map's value."""
+        return base.value >= 0 and 0 <= base.at + off <= self.given.value_sizes[base.value] - size
 
     def _load(self, at: int, insn: Insn, state: State) -> None:
         row = insn.row
@@ -323,7 +321,9 @@ class Translator:
             self._function_call(at, at + 1 + insn.imm)
             return
         out = self.out
-        self._keep_arguments()
+        if insn.row.kind is not Kind.CALL or insn.src != CALL_HELPER or insn.imm == TAIL_CALL:
+            self._keep_arguments()
+            self.writes_packet = True
         if insn.row.kind is Kind.CALL_REG:
             out.op("mov", RCX, X[insn.dst], wide=False)
             out.op("store8", slot(Slot.JUMP), RCX)
@@ -336,9 +336,27 @@ class Translator:
             self._call_python(Why.TAIL_CALL, at, insn.imm)
             self._tail(at)
         else:
-            self._call_python(Why.HELPER, at, insn.imm)
-            out.branch("ne", "stop")
+            self._helper(at, insn.imm, state)
+            return
         out.op("load8", slot(Slot.RESULT), RAX)
+
+    def _helper(self, at: int, number: int, state: State) -> None:
+        """A helper: a lookup in code where its map and its key are known, any other one by Python."""
+        self.writes_packet |= number not in NO_CALLBACK
+        left = self._left
+
+        def ask() -> None:
+            self._left = left
+            self._keep_arguments(arity_of(number))
+            self._call_python(Why.HELPER, at, number)
+            self.out.branch("ne", "stop")
+            self.out.op("load8", slot(Slot.RESULT), RAX)
+
+        way = self.given.lookups.get(state[1].map) if number == LOOKUP else None
+        if way is not None and lookup.is_in_frame(state[2], way.key_size):
+            lookup.write(self.out, way, X[2], ask, lambda write: self.later(lambda _: write()))
+        else:
+            ask()
 
     def _tail(self, at: int) -> None:
         """After a call that may be a tail call: goes on in the other program, and returns what that returns."""
@@ -392,8 +410,8 @@ class Translator:
 
 def _calls_itself(code: Sequence[Insn | None]) -> bool:
     """Whether the program's first slot is a function that is called or named, too."""
-    for slot, insn in enumerate(code):
-        if insn is not None and insn.row.kind in (Kind.CALL, Kind.LOAD_IMM64) and slot + 1 + insn.imm == 0:
+    for at, insn in enumerate(code):
+        if insn is not None and insn.row.kind in (Kind.CALL, Kind.LOAD_IMM64) and at + 1 + insn.imm == 0:
             return True
     return False
 
