@@ -33,8 +33,8 @@ from simulator.engines.native.registers import FUEL, X, slot
 from simulator.engines.native.sites import NewSite, Site, Why
 from simulator.engines.reference import MAY_GOTO_LIMIT
 from simulator.engines.source.blocks import Block, blocks_of, function_starts
-from simulator.engines.source.names import NO_CALLBACK, TAIL_CALL
-from simulator.engines.source.ranges import LOOKUP, Known, Range, State, after, entry, solve
+from simulator.engines.source.names import LOOKUP, NO_CALLBACK, TAIL_CALL
+from simulator.engines.source.ranges import Known, Range, State, after, entry, solve
 from simulator.engines.validity import sound
 from simulator.helpers.registry import arity_of
 from simulator.machine import MAX_FRAMES
