@@ -107,7 +107,8 @@ class _Walk:
 
     def _forget(self, register: int) -> None:
         """The register of the code before gets a new value: no place has it any more."""
-        self.state = {place: held - {register} for place, held in self.state.items()}
+        gone = {register}
+        self.state = {place: held - gone if register in held else held for place, held in self.state.items()}
 
     def _added(self, insn: MInsn) -> None:
         kind = insn.row.kind
@@ -130,7 +131,7 @@ class _Walk:
 
     def _copied(self, old: MInsn) -> None:
         """After `d = s`, d is wherever s is."""
-        holding = [place for place in self.state if self._holds(place, old.src)]
+        holding = [place for place, held in self.state.items() if old.src in held]
         if old.dst != old.src:
             self._forget(old.dst)
             for place in holding:

@@ -58,6 +58,9 @@ class _Colouring:
         self.conflicts = dict(graph.conflicts)
         self.temporaries = temporaries
         self.alias: dict[int, int] = {}
+        self.crowded = 0
+        for register in self.conflicts:
+            self._note_crowded(register)
 
     def run(self) -> tuple[dict[int, int], list[int]]:
         """(virtual register -> machine register, registers to spill); the first is whole where the second is empty."""
@@ -99,12 +102,16 @@ class _Colouring:
         George's test for a machine register, or Briggs's for two virtual ones.
         """
         if a < FIRST_VIRTUAL:
-            return all(self.conflicts[a] >> t & 1 or self._low(t) for t in members(self.conflicts[b]))
-        together = members(self.conflicts[a] | self.conflicts[b])
-        return sum(not self._low(t) for t in together) < COLOURS
+            return not self.conflicts[b] & self.crowded & ~self.conflicts[a]
+        return ((self.conflicts[a] | self.conflicts[b]) & self.crowded).bit_count() < COLOURS
 
-    def _low(self, register: int) -> bool:
-        return register >= FIRST_VIRTUAL and self.conflicts[register].bit_count() < COLOURS
+    def _note_crowded(self, register: int) -> None:
+        """Keep the set of registers that have so many neighbours that they may be left without a colour; machine
+        registers, which have one, count among them."""
+        if register < FIRST_VIRTUAL or self.conflicts[register].bit_count() >= COLOURS:
+            self.crowded |= 1 << register
+        else:
+            self.crowded &= ~(1 << register)
 
     def _merge(self, a: int, b: int) -> None:
         self.alias[b] = a
@@ -112,6 +119,8 @@ class _Colouring:
         self.conflicts[a] |= neighbours
         for t in members(neighbours):
             self.conflicts[t] = self.conflicts[t] & ~(1 << b) | 1 << a
+            self._note_crowded(t)
+        self._note_crowded(a)
         self.graph.weight[a] = self.graph.weight.get(a, 0.0) + self.graph.weight.get(b, 0.0)
         if b in self.temporaries:
             self.temporaries.add(a)

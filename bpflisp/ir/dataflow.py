@@ -104,12 +104,18 @@ def solve(
     """
     order = reverse_postorder(function) if forward else reverse_postorder(function)[::-1]
     sources = predecessors(function) if forward else {block: block.successors() for block in function.blocks}
+    dependents: dict[Block, list[Block]] = {block: [] for block in function.blocks}
+    for block in order:
+        for source in sources[block]:
+            dependents[source].append(block)
     facts: dict[Block, Fact] = {}
     results: dict[Block, Fact] = {}
-    progress = True
-    while progress:
-        progress = False
+    waiting = set(order)
+    while waiting:
         for block in order:
+            if block not in waiting:
+                continue
+            waiting.discard(block)
             known = [results[s] for s in sources[block] if s in results]
             boundary = block is function.entry if forward else not sources[block]
             if not known and not boundary and forward:
@@ -118,5 +124,5 @@ def solve(
             if block not in facts or facts[block] != fact:
                 facts[block] = fact
                 results[block] = transfer(block, fact)
-                progress = True
+                waiting.update(dependents[block])
     return facts

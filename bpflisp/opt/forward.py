@@ -21,6 +21,13 @@ _Key = tuple[Place | tuple[Value, int, int], bool]
 
 _Known = dict[_Key, Value]
 
+_TOUCHING = (
+    ssa.Load, ssa.ContextLoad, ssa.Store, ssa.ContextStore, ssa.Zero, ssa.Atomic, ssa.Call, ssa.Asm,
+)  # fmt: skip
+"""Instructions that read or change memory: all others leave what is known as it is."""
+
+_READING = (ssa.Load, ssa.ContextLoad)
+
 
 def forward_values(function: Function) -> bool:
     """Solve what is known at each block's start, then walk each block. Says whether a load was replaced."""
@@ -43,6 +50,8 @@ def forward_values(function: Function) -> bool:
 
 def _intersection(facts: Iterable[_Known]) -> _Known:
     first, *others = facts
+    if not others:
+        return first
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 
@@ -103,8 +112,11 @@ def _as_loaded(instr: Instr, value: Value, body: list[Instr]) -> Value:
 
 def _update(instr: Instr, known: _Known, escaped: frozenset[Slot]) -> None:
     """Forget what the instruction may change, and learn what it loads or stores."""
-    for key in [key for key in known if _forgets(instr, key, escaped)]:
-        del known[key]
+    if not isinstance(instr, _TOUCHING):
+        return
+    if not isinstance(instr, _READING):
+        for key in [key for key in known if _forgets(instr, key, escaped)]:
+            del known[key]
     place = place_of(instr)
     match instr:
         case ssa.Load() | ssa.ContextLoad():
