@@ -59,6 +59,10 @@ class Timers:
         was_running, timer.due = timer.due is not None, None
         return int(was_running)
 
+    def forget(self, address: int) -> None:
+        """Takes a timer away, if there is one: its element is gone."""
+        self._timers.pop(address, None)
+
     def next_due(self, until: int) -> int | None:
         """The time of the next timer that runs out up to `until`, None where none does."""
         times = [timer.due for timer in self._timers.values() if timer.due is not None and timer.due <= until]

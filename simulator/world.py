@@ -20,6 +20,7 @@ from simulator.program import MapDef, Object, Program
 from simulator.timers import Timers
 
 if TYPE_CHECKING:
+    from simulator.managed import Field
     from simulator.sockets import Socket
 
 __all__ = ["BOOT_TO_START", "WALL_CLOCK", "Clock", "Device", "Maps", "Route", "Task", "World"]
@@ -195,7 +196,14 @@ class World:
         made = make(definition, self.memory, self.cpus)
         self.maps._maps[name or definition.name] = made
         self.handles[made.handle] = made
+        made.on_free = self._freed
         return made
+
+    def _freed(self, address: int, fields: Sequence[Field]) -> None:
+        """What a map's value keeps goes with it: its timers stop, its objects are let go."""
+        for one in fields:
+            self.timers.forget(address + one.offset)
+        self.objects.clear(address, fields)
 
     def bind(self, program: Program) -> Sequence[Map]:
         """The world's maps in the order of `program.maps`, made where they are missing.

@@ -23,13 +23,13 @@ def from_mem(machine: Machine, data: int, size: int, flags: int, to: int, *_: in
 
 @models("bpf_ringbuf_reserve_dynptr")
 def reserve(machine: Machine, handle: int, size: int, flags: int, to: int, *_: int) -> int:
-    """Over a new ring-buffer record: a null one with EINVAL, E2BIG or ENOMEM."""
+    """Over a new ring-buffer record: a null one with E2BIG, or EINVAL also where it does not fit."""
     size &= M32
     wrong = -errno.EINVAL if flags else -errno.E2BIG if size > dynptrs.MAX_SIZE else 0
     address = 0 if wrong else ring_of(machine, handle).reserve(size)
     if not address:
         dynptrs.write(machine, to, None)
-        return wrong or -errno.ENOMEM
+        return wrong or -errno.EINVAL
     dynptrs.write(machine, to, Dynptr(address, RINGBUF, size))
     return 0
 

@@ -20,7 +20,8 @@ def loop(machine: Machine, count: int, callback: int, context: int, flags: int, 
     if flags:
         return -errno.EINVAL
     if count > _MAX_LOOPS:
-        return -errno.E2BIG
+        # The kernel writes the loop out in the program, where this is a 32-bit move.
+        return -errno.E2BIG & M32
     for index in range(count):
         if machine.call_function(callback, (index, context)):
             return index + 1

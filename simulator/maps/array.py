@@ -52,9 +52,14 @@ class Array(Map):
         (index,) = _INDEX.unpack(key)
         refused = self._refuses(index, flags)
         if not refused:
-            at = index * self.stride
-            self.blocks[0].view[at : at + len(value)] = value
+            self._put(0, index, value)
         return refused
+
+    def _put(self, block: int, index: int, value: bytes) -> None:
+        """Writes a value, but for what of it the kernel manages: that is given up, the lock excepted."""
+        at = index * self.stride
+        self._freed(self.blocks[block].base + at)
+        self.blocks[block].view[at : at + len(value)] = self._without_managed(value)
 
     def remove(self, key: bytes) -> int:
         return -errno.EINVAL
@@ -70,21 +75,21 @@ class Array(Map):
             return None
         at = index * self.stride
         size = self.stride if self.per_cpu else self.definition.value_size
-        return b"".join(bytes(block.view[at : at + size]) for block in self.blocks)
+        return b"".join(self._without_managed(bytes(block.view[at : at + size])) for block in self.blocks)
 
     def update(self, key: bytes, value: bytes, flags: int = base.ANY) -> None:
         """Sets a value. MapError: E2BIG past the end, EEXIST for NOEXIST."""
         self._check(key, value)
         if self.definition.frozen:
             raise base.MapError(errno.EPERM, f"map {self.name!r} is frozen")
-        if flags & base.F_LOCK:
-            # bpf(2) looks at this before the map does: no value here has a spin lock.
+        if flags & base.F_LOCK and not self._may_lock:
+            # bpf(2) looks at this before the map does.
             self._done(-errno.EINVAL, "update")
         (index,) = _INDEX.unpack(key)
         self._done(self._refuses(index, flags), "update")
-        at, size = index * self.stride, len(value) // len(self.blocks)
-        for cpu, block in enumerate(self.blocks):
-            block.view[at : at + size] = value[cpu * size : (cpu + 1) * size]
+        size = len(value) // len(self.blocks)
+        for cpu in range(len(self.blocks)):
+            self._put(cpu, index, value[cpu * size : (cpu + 1) * size])
 
     def delete(self, key: bytes) -> None:
         """Refused: EINVAL, an array's values are always there."""
@@ -109,7 +114,7 @@ class Array(Map):
             return -errno.E2BIG
         if flags & base.NOEXIST:
             return -errno.EEXIST
-        return -errno.EINVAL if flags & base.F_LOCK else 0
+        return -errno.EINVAL if flags & base.F_LOCK and not self._may_lock else 0
 
 
 class PerCpuArray(Array):
@@ -126,8 +131,7 @@ class PerCpuArray(Array):
         (index,) = _INDEX.unpack(key)
         refused = self._refuses(index, flags)
         if not refused:
-            at = index * self.stride
-            self.blocks[cpu].view[at : at + len(value)] = value
+            self._put(cpu, index, value)
         return refused
 
     def value_base(self) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno as errno_numbers
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from simulator.managed import Field
     from simulator.memory import Memory
     from simulator.program import MapDef
 
@@ -47,6 +48,10 @@ class Map:
         self.name = definition.name
         self.cpus = cpus
         self.handle = memory.reserve()
+        self.managed = _managed(definition)
+        """The parts of a value that the kernel manages: who writes a value does not write them."""
+        self.on_free: Callable[[int, Sequence[Field]], None] | None = None
+        """Told the address of a value that goes, or is written anew, when parts of it are managed."""
 
     # The program's side: addresses, and 0 or a negative error number.
 
@@ -182,6 +187,24 @@ class Map:
             f"<{made.type} map {self.name!r}: key {made.key_size}, value {made.value_size}, {made.max_entries} entries>"
         )
 
+    def _without_managed(self, value: bytes) -> bytes:
+        """A value with zeros where the kernel manages it: what bpf(2) shows, and what of a value is written."""
+        if not self.managed:
+            return value
+        data = bytearray(value)
+        for one in self.managed:
+            data[one.offset : one.offset + one.size] = bytes(one.size)
+        return bytes(data)
+
+    def _freed(self, address: int) -> None:
+        """A value goes, or is written anew: its timers stop, and what it keeps is let go."""
+        if self.managed and self.on_free is not None:
+            self.on_free(address, self.managed)
+
+    @property
+    def _may_lock(self) -> bool:
+        return any(one.kind == "bpf_spin_lock" for one in self.managed)
+
     def _check(self, key: bytes, value: bytes | None = None) -> None:
         """Refuses keys and values of the wrong size: bpf(2) would read past them."""
         if len(key) != self.definition.key_size:
@@ -201,6 +224,14 @@ class Map:
 
     def _refused(self, what: str) -> MapError:
         return MapError(errno_numbers.EOPNOTSUPP, f"a {self.definition.type} map has no {what}")
+
+
+def _managed(definition: MapDef) -> Sequence[Field]:
+    if definition.btf is None or not definition.btf_value:
+        return ()
+    from simulator.managed import value_fields
+
+    return value_fields(definition.btf, definition.btf_value)
 
 
 def round_up(size: int, to: int) -> int:

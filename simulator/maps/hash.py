@@ -43,6 +43,8 @@ class Hash(Map):
         self._made = self._next = self._end = 0
         self.on_removal: Callable[[], None] | None = None
         """What is told when an element goes, so that nobody takes its address for good."""
+        self._spare = 0
+        """The place of the element that was written anew last; the next one to be is moved there."""
 
     def _check_creation(self) -> None:
         made = self.definition
@@ -62,28 +64,27 @@ class Hash(Map):
         if address < 0:
             return address
         size = self.definition.value_size
-        self._write(address + cpu * self.stride if self.per_cpu else address, value[:size])
+        value = self._without_managed(value[:size])
+        self._write(address + cpu * self.stride if self.per_cpu else address, value)
         return 0
 
     def remove(self, key: bytes) -> int:
         address = self.found.pop(key, 0)
         if not address:
             return -errno.ENOENT
-        self._free.append(address)
-        if self.on_removal is not None:
-            self.on_removal()
+        self._give_up(address)
         return 0
 
     def lookup(self, key: bytes) -> bytes | None:
         self._check(key)
         address = self.found.get(key)
-        return None if address is None else self._memory.read(address, self.user_value_size)
+        return None if address is None else self._without_managed(self._memory.read(address, self.user_value_size))
 
     def update(self, key: bytes, value: bytes, flags: int = base.ANY) -> None:
         self._check(key, value)
         address = self._element_for(key, flags)
         self._done(min(address, 0), "update")
-        self._write(address, value)
+        self._write(address, self._without_managed(value))
 
     def delete(self, key: bytes) -> None:
         self._check(key)
@@ -97,11 +98,14 @@ class Hash(Map):
 
     def _element_for(self, key: bytes, flags: int) -> int:
         """The address of the element to write under `key`, made where it is not there, or a negative error number."""
-        if flags & ~base.F_LOCK > base.EXIST or flags & base.F_LOCK:
+        locked, flags = flags & base.F_LOCK, flags & ~base.F_LOCK
+        if flags > base.EXIST or (locked and not self._may_lock):
             return -errno.EINVAL
         address = self.found.get(key, 0)
+        if address and flags == base.NOEXIST:
+            return -errno.EEXIST
         if address:
-            return -errno.EEXIST if flags == base.NOEXIST else address
+            return address if locked or self.per_cpu else self._renewed(key, address)
         if flags == base.EXIST:
             return -errno.ENOENT
         if len(self.found) >= self.definition.max_entries and not self._make_room():
@@ -109,6 +113,23 @@ class Hash(Map):
         address = self._new_element()
         self.found[key] = address
         return address
+
+    def _renewed(self, key: bytes, address: int) -> int:
+        """Another place for an element that is written anew: who holds the old one sees the old value, for a while."""
+        new = self._spare or self._new_element()
+        self._spare = address
+        self.found[key] = new
+        self._freed(address)
+        if self.on_removal is not None:
+            self.on_removal()
+        return new
+
+    def _give_up(self, address: int) -> None:
+        """Takes back the place of an element that is gone."""
+        self._freed(address)
+        self._free.append(address)
+        if self.on_removal is not None:
+            self.on_removal()
 
     def _make_room(self) -> bool:
         """Whether a full map gave up an element."""
@@ -120,7 +141,7 @@ class Hash(Map):
             self._write(address, bytes(self._element))
             return address
         if self._next == self._end:
-            left = self.definition.max_entries - self._made
+            left = self.definition.max_entries + 1 - self._made
             count = max(1, min(left, _CHUNK_BYTES // self._element))
             chunk = self._memory.allocate(f"map {self.name}", count * self._element)
             self._made += count
@@ -164,9 +185,12 @@ class LruHash(Hash):
             self.found[key] = self.found.pop(key)
         return address
 
+    def _renewed(self, key: bytes, address: int) -> int:
+        return address
+
     def _make_room(self) -> bool:
         oldest = next(iter(self.found))
-        self._free.append(self.found.pop(oldest))
+        self._give_up(self.found.pop(oldest))
         return True
 
 
