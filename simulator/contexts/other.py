@@ -14,7 +14,7 @@ from simulator.machine import Machine
 from simulator.memory import CONTEXT_BASE, SCRATCH_BASE, Region
 from simulator.packet import Input, InputRefused
 
-_ARGUMENTS = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm"})
+_ARGUMENTS = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm", "struct_ops"})
 SEQUENCE = 0xFFFF_8880_0000_2000
 """What programs hold as the address of the file that an iteration writes."""
 
