@@ -43,9 +43,10 @@ _ENOUGH_WORLDS = 3
 _ADJUST_META = 54
 _INLINE = ("bpf_map_lookup_elem", "bpf_tail_call")
 _PRINTK = 6
+_FILLS_NOTHING = frozenset({1, 2, 3, 5, 7, 8, 14, 15, 35, 125, 130, 195})
+"""Helpers that write to no memory of the program's: lookups, updates, time, chance, task, records."""
 _NO_STACK = bytes(512)
 _DEFAULT = Options()
-_REGISTERS: Sequence[int] = (CONTEXT_BASE,)
 
 
 class PythonEngine:
@@ -93,6 +94,9 @@ class PythonEngine:
         linked.machine.start(program, linked.maps, linked.model)
         outcome = self._execute(linked, linked.model.enter_packet(linked.machine, packet), DEFAULT_FUEL)
         linked.quick = self._quick(linked)
+        if linked.quick is not None and world is not None:
+            # Where `simulator.run` finds it without asking.
+            world.engine_state[~id(program)] = linked.quick
         return outcome
 
     def _quick(self, linked: Linked) -> Callable[[bytes], Outcome] | None:
@@ -106,29 +110,42 @@ class PythonEngine:
             return None
         frame = linked.frame if linked.stack else None
         start, enter, maps = machine.start, model.enter_packet, linked.maps
-        program, again = linked.program, linked.turns
-        context = machine.context
+        program, again, outcome_of = linked.program, linked.turns, object.__new__
+        world, helpers, mocks, writes = linked.world, linked.helpers, linked.mocks, linked.writes
+        context, region = machine.context, machine.packet
+        assert context is not None
+        assert region is not None
+        view, fields, size, plain = region.view, context.view, region.size, plain_context(region.size)
 
         def run(packet: bytes) -> Outcome:
+            nonlocal region, view, size, plain
+            if helpers.version != mocks:
+                # A helper was mocked since: another link of the program is due.
+                world.engine_state.pop(~id(program), None)
+                return self.run_packet(program, packet, world)
             if machine.program is not program:
                 start(program, maps, model)
-            region = machine.packet
-            if region is not None and region.size == len(packet) and not machine.meta and machine.context is context:
-                region.view[:] = packet
-                context.view[:] = plain_context(region.size)  # type: ignore[union-attr]
-                registers = _REGISTERS
+            if machine.packet is region and len(packet) == size and not machine.meta and machine.context is context:
+                view[:] = packet
+                fields[:] = plain
             else:
-                registers = enter(machine, packet)
+                enter(machine, packet)
+                region = machine.packet
+                view, size, plain = region.view, region.size, plain_context(region.size)  # type: ignore[union-attr]
             if frame is not None:
                 frame[:] = _NO_STACK
             if again:
                 machine.fuel = repeat(None, DEFAULT_FUEL)
-            fault = None
+            # An outcome by hand: its own constructor takes half as long again.
+            outcome = outcome_of(Outcome)
+            outcome.fault = None
             try:
-                r0 = function(*registers)
+                r0 = function(CONTEXT_BASE)
             except Exception as error:
-                r0, fault = 0, self._fault(error, linked)
-            return Outcome(r0 & M32, machine.packet.view.tobytes(), fault, (), NO_FIELDS, None, 0, r0)  # type: ignore[union-attr]
+                r0, outcome.fault = 0, self._fault(error, linked)
+            outcome.retval, outcome.packet, outcome.trace = r0 & M32, view.tobytes() if writes else packet, ()
+            outcome.context, outcome.redirect, outcome.insns_executed, outcome.r0 = NO_FIELDS, None, 0, r0
+            return outcome
 
         return run
 
@@ -247,13 +264,13 @@ class Linked:
         self.mocks = world.helpers.version
         self.function: Function | None = None
         self.functions: Mapping[int, Function] = {}
-        self.stack = True
+        self.stack = self.writes = True
         self.frame = self.machine.frames[0].view
         self.helpers = world.helpers
         self.calls = not _only_plain_calls(program)
         self.quick: Callable[[bytes], Outcome] | None = None
         """The quickest way to run it on nothing but a packet, once there is one."""
-        self._variants: dict[bool, tuple[Mapping[int, Function], bool]] = {}
+        self._variants: dict[bool, tuple[Mapping[int, Function], bool, bool]] = {}
         self._helpers = all(world.helpers.find(name) is None for name in _INLINE)
         self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True)) else engine.first_runs
 
@@ -266,10 +283,10 @@ class Linked:
             exec(compiled.code, space)
             parameters = self._engine.parameters(self, compiled)
             functions = space["link"](*(parameters[name] for name in compiled.needs))
-            self._variants[plain] = functions, compiled.stack
-        self.functions, self.stack = self._variants[plain]
+            self._variants[plain] = functions, compiled.stack, compiled.writes
+        self.functions, self.stack, writes = self._variants[plain]
         if plain:
-            self.function = self.functions[0]
+            self.function, self.writes = self.functions[0], writes or _fills_memory(self.program)
         return self.functions[0]
 
     def _key(self, plain: bool) -> tuple[Any, ...]:
@@ -457,6 +474,12 @@ def _only_plain_calls(program: Program) -> bool:
         if insn.row.kind is not Kind.CALL or insn.src != CALL_HELPER or insn.imm not in NO_CALLBACK - {_PRINTK}:
             return False
     return True
+
+
+def _fills_memory(program: Program) -> bool:
+    """Whether it calls a helper that may write to memory that the program chooses, which may be the packet."""
+    calls = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.CALL)
+    return any(insn.imm not in _FILLS_NOTHING for insn in calls)
 
 
 def _is_alone(program: Program) -> bool:

@@ -128,7 +128,7 @@ def _in_state(program: Program, todo: Plan, state: int, worlds: Mapping[str, Wor
         for name in list(waiting):
             kind, word = _judged(program, worlds[name], given, name, truth)
             if kind == "differ" and ruler == "kernel":
-                if shows_address(truth):
+                if shows_address(truth) or returns_address(program, todo, state, at):
                     kind, word = "set aside", "it shows an address of the kernel's"
                 elif reads_unwritten(program, todo, state, at):
                     kind, word = "set aside", "it reads memory that nobody wrote"
@@ -236,6 +236,14 @@ def shows_address(seen: Seen) -> bool:
     """Whether an address of the kernel's memory is in what a run left behind."""
     values = [value for held in seen.maps.values() for value in (held.values() if isinstance(held, dict) else held)]
     return any(_ADDRESS.search(data) for data in (*values, seen.packet or b""))
+
+
+def returns_address(program: Program, todo: Plan, state: int, last: int) -> bool:
+    """Whether what it returns is, here, an address of the run's own memory: there it is part of another one."""
+    world = new_world(program, todo.others)
+    put(world, todo.states[state])
+    seen = [once(program, world, given, "reference") for given in todo.inputs[: last + 1]][-1]
+    return world.memory.region_at(seen.retval) is not None
 
 
 def not_comparable(program: Program) -> tuple[str, str] | None:

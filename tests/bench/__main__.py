@@ -13,7 +13,7 @@ from bpflisp import compile_file
 from simulator.loader import load
 from simulator.program import Object
 from tests.agreement.fixtures import all_fixtures
-from tests.bench import effort, plugin, runs
+from tests.bench import effort, goals, plugin, runs
 
 PACKET_PROGRAMS = ("port_blocker", "syn_limiter")
 
@@ -26,7 +26,7 @@ def main() -> None:
     twins: dict[str, Object] = {found.name: load(found.twin) for found in all_fixtures()}
     print(effort.sizes(lisp, twins), end="\n\n")
     print(runs.report({name: lisp[name] for name in PACKET_PROGRAMS}), end="\n\n")
-    print(runs.first_result(), end="\n\n")
+    print(goals.report(), end="\n\n")
     print(effort.verified(lisp))
     if "--hard" in sys.argv:
         print(effort.hard_case())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 
 from simulator.engines.engine import EngineUnavailable
@@ -15,10 +14,8 @@ from tests.bench.timing import microseconds, table
 
 ENGINES = ("reference", "python", "native", "kernel")
 
-# Programs of programs.json -> what an engine is to be measured by; the goals of design/engines.md, as parts of the
-# yardstick's time.
-PLAIN = {"ten": None, "xorshift1k": 0.08, "cksum": 0.12}
-XDP_GOAL = 0.125
+PLAIN = ("ten", "xorshift1k", "cksum")
+"""Programs of programs.json that run on memory; what they are to take is in `tests.bench.goals`."""
 
 
 def report(objects: dict[str, Object]) -> str:
@@ -77,19 +74,6 @@ def _program_rows(own: dict[str, float]) -> Iterator[tuple[str, ...]]:
     program = Program(bytes.fromhex(yardstick.DATA["programs"]["xdp"]), "xdp", [flows], name="xdp")
     cells = [_cell(_measure(_packets(program, yardstick.PACKETS, World(), engine)), own["xdp"]) for engine in ENGINES]
     yield ("xdp", f"{own['xdp']:.2f}", *cells)
-
-
-def first_result() -> str:
-    """How long it takes from a new program of 75 slots to its first result on the python engine."""
-    code = bytes.fromhex(yardstick.DATA["programs"]["xdp"])
-    flows = MapDef("flows", "hash", key_size=16, value_size=16, max_entries=4096)
-
-    def once(number: int) -> object:
-        # A program of its own each time: what was translated before is found again by its instructions.
-        new = code + struct.pack("<BBhi", 0xB7, 0, 0, number) + code[-8:]
-        return run(Program(new, "xdp", [flows]), yardstick.PACKETS[0], World(), "python")
-
-    return f"From a new program of 77 slots to its first result: {microseconds(once) / 1e3:.2f} ms (goal 1)"
 
 
 def _memory(program: Program, memory: bytes, engine: str) -> Callable[[int], object]:

@@ -47,8 +47,9 @@ def against(once: Callable[[int], object], other: Callable[[int], object], *, ro
 
 
 def _enough(once: Callable[[int], object], seconds: float) -> int:
-    """How many calls take about so long."""
-    once(0)
+    """How many calls take about so long, once it is warm."""
+    for number in range(20):
+        once(number)
     count = 1
     while _round(once, count) < seconds:
         count *= 2

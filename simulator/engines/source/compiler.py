@@ -29,7 +29,8 @@ _numbers = count(1)
 class Compiled:
     """A compiled program. Running `code` defines `link`, a function of the parameters named in `needs`, which returns
     the program's functions by their first slot. `lines` tell what each line of the source is of; the first is 1.
-    `file` is the name that tracebacks have for it. `stack` says whether the program's own frame is used as memory.
+    `file` is the name that tracebacks have for it. `stack` says whether the program's own frame is used as memory,
+    `writes` whether the source may write to the packet.
     `points` are for counting: the slots that run whenever a point of the source is passed.
     """
 
@@ -40,6 +41,7 @@ class Compiled:
     lines: Sequence[Line | None]
     stack: bool
     points: Sequence[Sequence[int]] = ()
+    writes: bool = True
 
 
 def compile_program(around: Surroundings) -> Compiled:
@@ -58,7 +60,17 @@ def assembled(texts: Sequence[FunctionText], points: Sequence[Sequence[int]] = (
     lines.append(Line(1, f"return {{{starts}}}", 0))
     source = "\n".join(_INDENT * line.indent + line.text for line in lines)
     file = f"<bpf program {next(_numbers)}>"
-    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], texts[0].frame.memory, points)
+    memory = texts[0].frame.memory
+    writes = any(_may_write_packet(line) for line in lines)
+    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], memory, points, writes)
+
+
+def _may_write_packet(line: Line) -> bool:
+    """What goes to the packet names it, or finds it by its page; what goes to values of maps has pages of their own,
+    and the address of what is always in the frame or the context is not kept."""
+    if line.access is None or not line.access.write or line.access.address == "0":
+        return False
+    return "pkt" in line.text or "pages" in line.text
 
 
 class Function(Writer):
