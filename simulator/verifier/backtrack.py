@@ -129,6 +129,8 @@ def _exit(m: Machine, later: int, masks: Masks) -> None:
     before = m.code[later - 1] if later >= 1 else None
     from_call = before is not None and before.row.kind is Kind.CALL and before.src == 1
     wants_r0 = from_call and masks.regs[masks.frame] & 1
+    if later >= 0 and m.layout.calls_callback[later]:
+        masks.regs[masks.frame] &= ~ARGS_MASK  # what the callback gets, the helper makes
     masks.regs[masks.frame] &= ~1
     masks.enter()
     if wants_r0:

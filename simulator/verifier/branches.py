@@ -163,8 +163,8 @@ class Branch:
             self._equal_pointers(here, there, dst, src)
         if self.constant is not None:
             if self.constant.num.value == 0 and op in (Op.EQ, Op.NE) and dst.type & r.MAYBE_NULL:
-                mark_null(here, insn.dst, op is Op.NE)
-                mark_null(there, insn.dst, op is Op.EQ)
+                mark_null(self.m, here, insn.dst, op is Op.NE)
+                mark_null(self.m, there, insn.dst, op is Op.EQ)
             return
         _match_packet(op, insn.dst, insn.src, dst, src, here, there)
 
@@ -275,12 +275,12 @@ def may_hold_lock(reg: Reg) -> bool:
     return any(field.kind in ("bpf_spin_lock", "bpf_res_spin_lock") for field in managed_fields(*reg.data))
 
 
-def mark_null(state: State, register: int, is_null: bool) -> None:
+def mark_null(m: Machine, state: State, register: int, is_null: bool) -> None:
     """All copies of a pointer that may be null become null, or become usable."""
     reg = state.frame.regs[register]
     identity, ref = reg.id, reg.ref
     if is_null and ref and ref == identity:
-        drop_ref(state, identity)
+        drop_ref(m, state, identity)
 
     def change(other: Reg) -> Reg:
         if not other.type & r.MAYBE_NULL or other.id != identity:
@@ -295,17 +295,18 @@ def mark_null(state: State, register: int, is_null: bool) -> None:
     state.replace_regs(change)
 
 
-def drop_ref(state: State, identity: int) -> bool:
-    """Forgets a reference; False where it is not held."""
+def drop_ref(m: Machine, state: State, identity: int) -> bool:
+    """Forgets a reference; False where it is not held. The others keep their order from 6.14 on; before, the last one
+    took its place.
+    """
     refs = state.holds.refs
     for at, ref in enumerate(refs):
         if ref.id == identity and ref.kind == "ptr":
-            # the last one takes the place of the one that goes, as in the kernel: the log prints them in that order
-            rest = list(refs)
-            rest[at] = rest[-1]
-            rest.pop()
+            rest = refs[:at] + refs[at + 1 :]
+            if not m.keeps_ref_order and rest[at:]:
+                rest = (*rest[:at], rest[-1], *rest[at:-1])
             old = state.holds
-            state.holds = Holds(tuple(rest), old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr)
+            state.holds = Holds(rest, old.locks, old.preempt, old.rcu, old.irq_id, old.lock_id, old.lock_ptr)
             return True
     return False
 

@@ -146,6 +146,7 @@ def _push_async(m: Machine, idx: int, subprog: int, setup: Setup, sleepable: boo
     frame.async_entry = m.frame.async_entry + 1
     setup(m, m.frame, frame)
     state.frames.append(frame)
+    m.touch_all()
     m.async_callbacks.add(subprog)
     m.push_made(state, m.layout.subprograms[subprog].start, idx)
 
@@ -158,6 +159,7 @@ def _within(reg: Reg, bounds: tuple[int, int], low_half: bool) -> bool:
 
 def leave(m: Machine, idx: int) -> int:
     """A return from a function to its caller, or from a callback to the helper that called it."""
+    m.liveness.update(*m.frame_names())
     state = m.state
     callee = state.frames[-1]
     r0 = callee.regs[0]
@@ -180,7 +182,6 @@ def leave(m: Machine, idx: int) -> int:
         m.log.state(m, state, len(state.frames) - 1, True)
         m.log.write(f"to caller at {then}:\n")
         m.log.state(m, state, len(state.frames) - 2, True)
-    m.liveness.update(*m.frame_names())
     state.frames.pop()
     m.frame = caller
     m.name_frames()
@@ -189,6 +190,13 @@ def leave(m: Machine, idx: int) -> int:
         if previous is not None:
             prune.widen(m, previous, state)
     m.starts_afresh = True
+    return then
+
+
+def leave_early(m: Machine, idx: int) -> int:
+    """A return by another instruction than an exit: the log goes on without the whole state."""
+    then = leave(m, idx)
+    m.starts_afresh = False
     return then
 
 

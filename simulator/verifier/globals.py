@@ -78,7 +78,7 @@ class Globals:
     def check_main(self, m: Machine) -> None:
         """What BTF says of the entry function matters to nobody but the log, where the kernel complains of it."""
         subprogram = m.layout.subprograms[0]
-        if not m.log.level or not subprogram.is_global:
+        if not m.log.on or not subprogram.is_global:
             return
         try:
             self.arguments(m, 0)

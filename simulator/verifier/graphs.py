@@ -217,7 +217,7 @@ def put(m: Machine, identity: int) -> None:
         return non_owning(reg.but(ref=0)) if reg.ref == identity else reg
 
     m.state.replace_regs(change)
-    drop_ref(m.state, identity)
+    drop_ref(m, m.state, identity)
 
 
 def less_callback(held_by: Root) -> Setup:

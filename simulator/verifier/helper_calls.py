@@ -195,7 +195,7 @@ def _after_tail_call(m: Machine, idx: int) -> int:
     m.forget_packet()
     m.frame.regs[0] = UNKNOWN_REG
     m.liveness.commit()
-    return calls.leave(m, idx)
+    return calls.leave_early(m, idx)
 
 
 def _check_hook(m: Machine, proto: Proto) -> None:
@@ -239,10 +239,8 @@ def _check_argument(m: Machine, made: Call, register: int, arg: Arg, idx: int) -
         m.fail("helper access to the packet is not allowed")
     arg = _resolved(made, arg)
     kind = arg.type
-    null_given = is_null(reg) and arg.maybe_null
-    if null_given:
-        m.mark_precise(register)
-    else:
+    # a null here decides what is checked, and yet 6.18 does not want the number precise
+    if not (is_null(reg) and arg.maybe_null):
         _check_type(m, made, register, reg, arg, kind)
         _check_offset(m, register, reg, arg)
     if "OBJ_RELEASE" in arg.flags:
@@ -507,7 +505,7 @@ def _release(m: Machine, made: Call, number: int) -> None:
 
 def release(m: Machine, identity: int) -> bool:
     """Gives a reference back: what pointed to it may no longer be used. False where it is not held."""
-    if not drop_ref(m.state, identity):
+    if not drop_ref(m, m.state, identity):
         return False
 
     def change(reg: Reg) -> Reg:
@@ -563,7 +561,6 @@ def _special(m: Machine, made: Call, idx: int) -> None:
     elif name == "bpf_get_local_storage":
         if not is_null(regs[2]):
             m.fail("get_local_storage() doesn't support non-zero flags")
-        m.mark_precise(2)
     elif name == "bpf_for_each_map_elem":
         calls.push_callback(m, idx, made.subprog, _map_callback(m, made))
     elif name == "bpf_timer_set_callback":

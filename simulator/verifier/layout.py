@@ -40,6 +40,11 @@ _E2BIG, _EACCES = 7, 13
 _ANY_BACK_EDGE_SINCE: Final = "6.8"
 
 # Kernel functions that read what a network card says of a packet; for programs bound to one, which we do not load.
+_MAY_GOTO_BYTES: Final = 16
+"""What a function with may_goto needs on the stack on x86-64, from 6.15 on: a counter and a time."""
+
+_LOOP_BYTES: Final = 24
+
 _DEVICE_KFUNCS: Final = ("bpf_xdp_metadata_rx_",)
 
 
@@ -120,6 +125,21 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     exception_callback = btfinfo.exception_callback(program)
     if exception_callback:
         cfg.add_function(starts, exception_callback, len(slots))
+    try:
+        return _prepare(program, profile, kernel_btf, slots, starts, exception_callback)
+    except Refused as refusal:
+        refusal.functions = starts
+        raise
+
+
+def _prepare(
+    program: Program,
+    profile: Profile,
+    kernel_btf: Btf | None,
+    slots: Slots,
+    starts: list[int],
+    exception_callback: int,
+) -> Layout:
     functions = cfg.functions_of(starts, slots)
     cfg.check_functions(functions, slots)
     if program.func_info:
@@ -245,7 +265,9 @@ class Explored:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`stack_depth` by function, without the spills that the kernel takes out."""
+    """`stack_depth` by function as the kernel gives it at last: without the spills that it takes out, and with what
+    it needs itself for may_goto; and the function that it adds where one may throw and none catches.
+    """
 
     stack_depth: Sequence[int] = field(default=())
 
@@ -270,7 +292,26 @@ def finish(layout: Layout, explored: Explored) -> Finished:
     StackCheck(layout.slots, frames, throws, private).run()
     check_function_loads(layout.slots, [one.start for one in subprograms], explored.seen, explored.inlined_loops)
     _check_kfuncs_known(layout, explored)
-    return Finished(depth)
+    return Finished(
+        [*_final_depths(layout, explored, depth), *([0] if _adds_function(layout, explored, throws) else [])]
+    )
+
+
+def _final_depths(layout: Layout, explored: Explored, depth: Sequence[int]) -> list[int]:
+    """The stack of each function that is left once dead ones are taken out, with what the kernel keeps in its frame:
+    the counter and the time of may_goto, the registers of an inlined bpf_loop.
+    """
+    sizes = list(depth)
+    for number in {layout.subprogram_of[at] for at in range(len(layout.slots)) if layout.slots.is_may_goto(at)}:
+        sizes[number] += _MAY_GOTO_BYTES
+    for number in {layout.subprogram_of[at] for at in explored.inlined_loops}:
+        sizes[number] += _LOOP_BYTES
+    return [sizes[one.number] for one in layout.subprograms if any(explored.seen[one.start : one.end])]
+
+
+def _adds_function(layout: Layout, explored: Explored, throws: frozenset[int]) -> bool:
+    """Whether the kernel adds the function that catches what is thrown."""
+    return layout.exception_callback < 0 and any(explored.seen[at] for at in throws)
 
 
 def _depth_without_spills(layout: Layout, explored: Explored) -> list[int]:

@@ -19,7 +19,7 @@ call that runs callbacks, since the callback may run again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -240,6 +240,7 @@ class StackLiveness:
 
     `truncates` repeats an accident of 6.18: the old set of written slots is read in 32 bits, so a slot below fp-256
     that was written on an instruction's first visit counts as always written until something changes above fp-256.
+    `told` is called before what was marked in an instance is propagated.
     """
 
     slots: Slots
@@ -248,6 +249,7 @@ class StackLiveness:
     function_of: Sequence[int]
     calls_callback: Sequence[bool]
     truncates: bool = True
+    told: Callable[[Instance], None] | None = None
     _instances: dict[Chain, Instance] = field(default_factory=dict)
     _runs: dict[int, Runs] = field(default_factory=dict)
     _current: Instance | None = None
@@ -367,6 +369,8 @@ class StackLiveness:
         instance.settled[index] = written[-1] if settled else -1
 
     def _propagate(self, instance: Instance) -> None:
+        if self.told is not None:
+            self.told(instance)
         for masks in instance.frames:
             if masks is not None:
                 masks.propagate(instance.shrunk)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
 from simulator.verifier import regs as r
+from simulator.verifier.livelog import slots_text
 from simulator.verifier.regs import Reg, number_text, type_name
 from simulator.verifier.scalar import bounds_text
 from simulator.verifier.state import DYNPTR_BYTE, INVALID, ITER_BYTE, SPILL, Frame, State
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
 
 _SLOT_CHARS: Final = "?rm0dif"
+LEVELS: Final = 3
+"""The bits of a log level that ask for instructions and states."""
+
+STATISTICS: Final = 4
+"""The bit that asks how long the verification took and how deep the stacks are."""
+
+UNENDED: Final = ("cannot call exception cb directly", "expected prog array map for tail call")
+"""How messages end that the kernel prints without an end of line."""
+
 _ALIGNMENT, _MIN_ALIGNMENT = 40, 8
 
 LONGEST: Final = 1 << 24
@@ -90,10 +100,15 @@ def reg_text(reg: Reg, frame: Frame, precise: bool = False) -> str:
 
 
 class Log:
-    """What was printed so far; `level` 0 prints nothing."""
+    """What was printed so far.
+
+    `level` says what of the exploration is printed: 0 nothing, 1 the refused path, 2 all. A log that is `on` has what
+    the kernel says besides; so has one with the statistics alone, level 4.
+    """
 
     def __init__(self, level: int) -> None:
-        self.level = level
+        self.level = level & LEVELS
+        self.on = level != 0
         self._parts: list[str] = []
         self._start = 0
         self.end = 0
@@ -214,7 +229,7 @@ class Log:
     def source_line(self, m: Machine, idx: int, prefix: str) -> None:
         """The source line of an instruction, unless it was the last one printed."""
         at = m.line_index[idx] if idx < len(m.line_index) else -1
-        if at < 0 or at == self._last_line:
+        if at < 0:
             return
         line = m.program.line_info[at]
         if self._last_line >= 0:
@@ -239,7 +254,7 @@ class Log:
         """One instruction of a walk back (level 2)."""
         registers = ",".join(f"r{i}" for i in range(11) if masks.regs[masks.frame] >> i & 1)
         self.write(
-            f"mark_precise: frame{masks.frame}: regs={registers} stack={_slots_text(masks.slots[masks.frame])} before "
+            f"mark_precise: frame{masks.frame}: regs={registers} stack={slots_text(masks.slots[masks.frame])} before "
             f"{idx}: {m.insn_text(idx, insn)}\n"
         )
 
@@ -247,10 +262,6 @@ class Log:
         """A checkpoint that a walk back came to (level 2)."""
         registers = ",".join(f"r{i}" for i in range(11) if masks.regs[number] >> i & 1)
         self.write(
-            f"mark_precise: frame{number}: parent state regs={registers} stack={_slots_text(masks.slots[number])}: "
+            f"mark_precise: frame{number}: parent state regs={registers} stack={slots_text(masks.slots[number])}: "
         )
         self.state(m, state, number, True)
-
-
-def _slots_text(mask: int) -> str:
-    return ",".join(str(-(spi + 1) * 8) for spi in range(64) if mask >> spi & 1)

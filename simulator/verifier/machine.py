@@ -8,18 +8,22 @@ Source: do_check of kernel/bpf/verifier.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from bpflisp.spec import contexts, helpers, programs
+from bpflisp.spec.btf import BtfKind
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import Kind
+from bpflisp.spec.isa import CALL_KFUNC, Kind
 from bpflisp.spec.text import insn_text
 from simulator.verifier import backtrack, prune, prune_early
 from simulator.verifier import regs as r
 from simulator.verifier.globals import Globals
 from simulator.verifier.helper_calls import Helpers
 from simulator.verifier.layout import Explored, Layout, Subprogram
-from simulator.verifier.log import Log
+from simulator.verifier.livelog import LiveLog
+from simulator.verifier.liveness import StackLiveness
+from simulator.verifier.log import UNENDED, Log
 from simulator.verifier.maps import as_before_6_4, map_info
 from simulator.verifier.marks import FrameMarks, ReadMarks, noting
 from simulator.verifier.objects import Objects
@@ -56,6 +60,9 @@ _POINTER_KINDS: Final = {
     "sock_common_or_null": r.PTR_SOCK_COMMON | r.MAYBE_NULL,
     "tp_buffer": r.PTR_TP_BUFFER,
 }
+_SOCKMAP_CHANGERS: Final = frozenset(
+    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
+)
 _PLAIN_CONTEXTS: Final = frozenset({"syscall", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable"})
 
 _NEVER_NULL_ONCE: Final = frozenset({r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_SOCK_COMMON})
@@ -102,6 +109,7 @@ class Machine:
         self.loop_counts = layout.profile.since("7.0")  # bpf_loop asks for a number of rounds; before, for anything
         # 6.13 to 6.18 follow a number that an atomic fetches to the register that it came in; others, to the memory
         self.fetches_are_stores = layout.profile.since("6.13") and not layout.profile.since("7.0")
+        self.keeps_ref_order = layout.profile.since("6.14")
         self.helpers = Helpers(self)
         self.objects = Objects()
         self.typed = Typed(kernel_btf)
@@ -124,7 +132,7 @@ class Machine:
         self.alike_slots: dict[tuple[bytes, bytes, int], bool] = {}
         self.unlike_register = 0
         self.steps: list[Run | None] = [None] * len(self.code)
-        self.trail = Trail() if log_level else None
+        self.trail = Trail() if self.log.level else None
 
     def _note_call_facts(self) -> None:
         facts = self.layout.calls
@@ -144,7 +152,7 @@ class Machine:
 
     def _reset_counts(self) -> None:
         self.processed = self.jumps = self.total_states = self.peak_states = self.max_states = 0
-        self.seen_states = self.backedges = 0
+        self.seen_states = self.held_states = self.backedges = 0
         self.processed_at_checkpoint = self.jumps_at_checkpoint = 0
         self.ids = 0
         self.scratched_regs = self.scratched_slots = 0
@@ -161,8 +169,16 @@ class Machine:
         self.pointer_kinds: list[int] = [0] * len(self.code)
         self.awaited: Frame | None = None
         self._loop_inline: dict[int, int | None] = {}
-        self.liveness = self.layout.stack_liveness() if self.ways.static_stack else ReadMarks(self)
+        self.liveness = self._stack_liveness() if self.ways.static_stack else ReadMarks(self)
         self.subprog = 0
+        self.closing = ""
+
+    def _stack_liveness(self) -> StackLiveness:
+        made = self.layout.stack_liveness()
+        if self.log.level >= 2:
+            at = self.layout
+            made.told = LiveLog(at.slots, at.orders, at.subprogram_of, at.prune_point, self.log_line).update
+        return made
 
     # Exploration.
 
@@ -172,19 +188,21 @@ class Machine:
         subprograms = self.layout.subprograms
         if self.layout.exception_callback >= 0:
             self.globals.called.add(self.layout.exception_callback)
-        while True:
-            fresh = [
-                one.number
-                for one in subprograms[1:]
-                if one.is_global and one.number in self.globals.called - self.globals.verified
-            ]
-            if not fresh:
-                return
-            for number in fresh:
-                self._run_function(number)
-                self.globals.verified.add(number)
-                name = subprograms[number].name
-                self.log_line(f"Func#{number} ('{name}') is safe for any args that match its prototype")
+        found = True
+        while found:
+            found = False
+            for one in subprograms[1:]:
+                if one.is_global and one.number in self.globals.called - self.globals.verified:
+                    found = True
+                    self._run_global(one)
+
+    def _run_global(self, subprogram: Subprogram) -> None:
+        number = subprogram.number
+        self._run_function(number)
+        self.globals.verified.add(number)
+        self.closing = f"Func#{number} ('{subprogram.name}') is safe for any args that match its prototype"
+        if self.log.level:
+            self.log_line(self.closing)
 
     def _run_function(self, number: int) -> None:
         subprogram = self.layout.subprograms[number]
@@ -249,6 +267,8 @@ class Machine:
             self.touch_all()
             prune.finish_path(self, state)
             if not self.pending:
+                if log.level >= 2:
+                    self.liveness.update(*self.frame_names())
                 return
             prev = self._resume()
 
@@ -322,7 +342,7 @@ class Machine:
 
     def fail_at_line(self, line: str) -> NoReturn:
         """The same, after the source line."""
-        if self.log.level:
+        if self.log.on:
             self.log.source_line(self, self.idx, "; ")
         self.fail(line)
 
@@ -342,8 +362,8 @@ class Machine:
 
     def log_line(self, line: str) -> None:
         """Prints a line to the log."""
-        if self.log.level:
-            self.log.write(line + "\n")
+        if self.log.on:
+            self.log.write(line if line.endswith(UNENDED) else f"{line}\n")
 
     def unsupported(self, what: str) -> NoReturn:
         """Refuses to judge what is not modelled."""
@@ -445,8 +465,9 @@ class Machine:
 
     def note_states(self) -> None:
         """Keeps the greatest number of states held at once."""
-        held = sum(map(len, self.explored.values())) + self.backedges if self.log.level else 0
-        self.peak_states = max(self.peak_states, held)
+        held = self.held_states + self.backedges
+        if held > self.peak_states:
+            self.peak_states = held
 
     def note_pointer_kind(self, kind: int, trust_may_differ: bool) -> None:
         """An instruction is rewritten for one kind of pointer: it may not see another."""
@@ -528,13 +549,12 @@ class Machine:
         if self.program_type == "tracing":
             return self.attach_type == "trace_iter"
         if self.program_type == "sock_ops":
-            return helper == "bpf_map_delete_elem"
-        if self.program_type in (
-            "socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup",
-        ):  # fmt: skip
-            return True
-        self.log_line("cannot update sockmap in this context")
-        return False
+            allowed = helper == "bpf_map_delete_elem"
+        else:
+            allowed = self.program_type in _SOCKMAP_CHANGERS
+        if not allowed:
+            self.log_line("cannot update sockmap in this context")
+        return allowed
 
     def check_get_func_ip(self, number: int) -> None:
         """bpf_get_func_ip needs a program that is attached to a function."""
@@ -563,6 +583,11 @@ class Machine:
     def insn_text(self, idx: int, insn: Insn) -> str:
         """An instruction as the log prints it."""
         name = self.layout.kfuncs.get(idx, "")
+        if name and self.kernel_btf is not None:
+            number = self.kernel_btf.find(name, BtfKind.FUNC)
+            insn = replace(insn, imm=number) if number is not None else insn
+        if _calls_nothing(insn):
+            return f"({insn.opcode:02x}) call #0"
         # the kernel prints the address of a map or variable, which no two loads have alike: we print none
         address = 0 if insn.row.kind is Kind.LOAD_IMM64 and insn.src else None
         return insn_text(insn, _helper_names(self.kernel), name, address)
@@ -578,7 +603,7 @@ class Machine:
         if "src" in row.uses and row.kind is not Kind.CALL and row.kind is not Kind.LOAD_IMM64:
             mask |= 1 << insn.src
         if row.kind is Kind.CALL:
-            mask |= 0x3F
+            mask |= 0 if self.idx in self.unresolved else 0x3F
         elif row.kind is Kind.LOAD_PACKET:
             mask |= 0x7F
         elif row.kind is Kind.ATOMIC and row.op.value == "cmpxchg":
@@ -606,6 +631,11 @@ def _is_rewritten(kind: int) -> bool:
     return kind & r.BASE_MASK in (
         r.PTR_CTX, r.PTR_SOCKET, r.PTR_SOCK_COMMON, r.PTR_TCP_SOCK, r.PTR_XDP_SOCK, r.PTR_BTF_ID, r.PTR_ARENA,
     )  # fmt: skip
+
+
+def _calls_nothing(insn: Insn) -> bool:
+    """A call of a kernel function that the kernel does not have: loaders leave its id 0."""
+    return insn.row.kind is Kind.CALL and insn.src == CALL_KFUNC and not insn.imm
 
 
 def _line_index(lines: Sequence[object], size: int) -> list[int]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 RDONLY_PROG: Final = 1 << 7
 WRONLY_PROG: Final = 1 << 8
+NAME_LENGTH: Final = 15
+"""Bytes of a name that the kernel keeps: loaders cut off the rest."""
 INNER_MAP: Final = 1 << 12
 READ_ONLY_TYPES: Final = frozenset({"devmap", "devmap_hash"})
 """Maps whose values no program writes, whatever their flags say (dev_map_init_map of kernel/bpf/devmap.c)."""
@@ -75,14 +77,14 @@ def as_before_6_4(info: MapInfo, ways: Ways) -> MapInfo:
 
 
 def map_info(index: int, definition: MapDef) -> MapInfo:
-    """What the verifier knows of a map."""
+    """What the verifier knows of a map; index -1 is for the template of maps in a map, whose name is not kept."""
     known = None
     readonly = definition.flags & RDONLY_PROG and definition.frozen
     if readonly and definition.type == "array" and definition.init is not None and definition.max_entries == 1:
         known = definition.init.ljust(definition.value_size, b"\0")
     return MapInfo(
         index=index,
-        name=definition.name if index >= 0 else "",  # the kernel keeps no name of the maps inside a map
+        name=definition.name[:NAME_LENGTH] if index >= 0 else "",
         type=definition.type,
         key_size=definition.key_size,
         value_size=definition.value_size,

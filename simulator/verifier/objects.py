@@ -113,7 +113,7 @@ class Objects:
 
     def give_kptr(self, m: Machine, identity: int) -> None:
         """A reference moves into a map value: what it pointed to may no longer be used."""
-        if not drop_ref(m.state, identity):
+        if not drop_ref(m, m.state, identity):
             return
         percpu = r.MEM_ALLOC | r.MEM_PERCPU
         protected = m.in_rcu_section()

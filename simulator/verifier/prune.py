@@ -396,7 +396,7 @@ def _incomplete(m: Machine, state: State) -> bool:
 def _propagate_backedges(m: Machine, visit: Visit) -> None:
     for _ in range(MAX_BACKEDGE_ROUNDS):
         changed = False
-        for state in visit.backedges:
+        for state in reversed(visit.backedges):
             assert state.equal is not None
             changed = propagate_precision(m, state.equal, state) or changed
         if not changed:
@@ -416,7 +416,21 @@ def finish_path(m: Machine, state: State | None) -> None:
         if state.branches:
             return
         _exit_loop(m, state)
+        if state.freed:
+            _let_go(m, state)
         state = state.parent
+
+
+def _drop(m: Machine, state: State) -> None:
+    """A checkpoint that never helps is not compared any more; it is held while paths from it are under way."""
+    state.freed = True
+    _let_go(m, state)
+
+
+def _let_go(m: Machine, state: State) -> None:
+    if not state.branches and not _incomplete(m, state):
+        state.freed = False
+        m.held_states -= 1
 
 
 def propagate_precision(m: Machine, old: State, cur: State) -> bool:
@@ -560,9 +574,9 @@ def clear_singular_ids(state: State) -> None:
 
 
 def _endless(m: Machine, idx: int, old: State, cur: State) -> Refused:
-    m.log.source_line(m, idx, "; ")
-    m.log.write(f"infinite loop detected at insn {idx}\n")
-    if m.log.level:
+    if m.log.on:
+        m.log.source_line(m, idx, "; ")
+        m.log.write(f"infinite loop detected at insn {idx}\n")
         m.log.write("cur state:")
         m.log.state(m, cur, len(cur.frames) - 1, True)
         m.log.write("old state:")
@@ -656,6 +670,7 @@ def _compare(
         limit = 64 if m.layout.force_checkpoint[idx] and old.branches else 3
         if old.misses > old.hits * limit + limit:
             states.remove(old)
+            _drop(m, old)
     return add
 
 
@@ -703,6 +718,7 @@ def add_checkpoint(m: Machine, idx: int, cur: State) -> None:
     if new.frames[0].marks is not None:
         marks.checkpoint(cur)
     m.explored.setdefault(bucket(m, idx, cur), []).append(new)
+    m.held_states += 1
     m.note_states()
 
 

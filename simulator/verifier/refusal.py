@@ -22,8 +22,11 @@ class Refused(Exception):  # noqa: N818  a refusal is an answer, not an error
 
     `message` is the deciding line as the kernel words it, empty where the kernel answers with an errno alone; `code`
     the stable class; `insn` the slot, None where it is the whole program; `log` the lines that the kernel prints
-    around it, the message among them; `errno` the positive error number.
+    around it, the message among them; `errno` the positive error number; `functions` where the program's functions
+    start, as far as that was known when it was refused before the first path.
     """
+
+    functions: Sequence[int] = ()
 
     def __init__(
         self,

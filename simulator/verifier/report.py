@@ -7,14 +7,17 @@ the log costs more than the exploration and few are read. Both runs come to the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from simulator.verdict import NO_ACCOUNT, Account, Reason, Verdict
 from simulator.verifier.layout import Layout, finish, prepare
+from simulator.verifier.log import LEVELS, STATISTICS
 from simulator.verifier.machine import Machine
+from simulator.verifier.preamble import functions_text, preamble
 from simulator.verifier.refusal import Refused, code_of
 
 if TYPE_CHECKING:
@@ -25,26 +28,35 @@ if TYPE_CHECKING:
 
 def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level: int, cpus: int) -> Verdict:
     """The verdict on one program."""
+    started = time.perf_counter()
     try:
         layout = prepare(program, profile, kernel_btf)
     except Refused as refusal:
-        early = Account(partial(_early_account, refusal)) if log_level else NO_ACCOUNT
+        took = _microseconds(started)
+        early = Account(partial(_early_account, refusal, log_level, took)) if log_level else NO_ACCOUNT
         return _refused(program, profile, refusal, 0, early)
-    machine, refused = _explore(layout, kernel_btf, 0, cpus)
-    account = Account(partial(_account, layout, kernel_btf, log_level, cpus)) if log_level else NO_ACCOUNT
+    printed = log_level & LEVELS
+    machine, refused = _explore(layout, kernel_btf, 0 if printed else log_level, cpus)
+    took = _microseconds(started)
+    if not log_level:
+        account = NO_ACCOUNT
+    elif printed > 1 or (printed and refused is not None):
+        account = Account(partial(_account, layout, kernel_btf, log_level, cpus, took))
+    else:
+        account = Account(partial(_known_account, _short_log(machine, log_level, took), refused))
     if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, account=account)
     return _refused(program, profile, refused, machine.processed, account)
 
 
-def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> tuple[str, Reason | None]:
+def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int, took: int) -> tuple[str, Reason | None]:
     """The log, and why the program was refused, from a second exploration that takes notes."""
     from simulator.verifier.reasons import reason_of
 
     with garbage_left():
-        machine, refused = _explore(layout, kernel_btf, log_level, cpus)
+        machine, refused = _explore(layout, kernel_btf, log_level & LEVELS, cpus)
         reason = reason_of(refused, machine) if refused is not None else None
-        return machine.log.text() + _statistics(machine), reason
+        return machine.log.text() + _statistics(machine, log_level, took), reason
 
 
 @contextmanager
@@ -61,12 +73,14 @@ def garbage_left() -> Iterator[None]:
 
 def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> tuple[Machine, Refused | None]:
     machine = Machine(layout, kernel_btf, log_level, cpus)
+    if machine.log.level >= 2:
+        machine.log.write(preamble(machine))
     try:
         machine.run()
     except Refused as refusal:
         return machine, refusal
     try:
-        finish(layout, machine.explored_facts())
+        machine.stack_depth = list(finish(layout, machine.explored_facts()).stack_depth)
     except Refused as refusal:
         for line in refusal.log:
             machine.log_line(line)
@@ -74,20 +88,50 @@ def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) 
     return machine, None
 
 
-def _early_account(refusal: Refused) -> tuple[str, Reason | None]:
-    """The same of a program that was refused before its first path."""
+def _short_log(machine: Machine, log_level: int, took: int) -> str:
+    """The log of an accepted program at level 1, and of any at level 4: another exploration would not say more."""
+    said = f"{machine.closing}\n" if log_level & LEVELS and machine.closing else ""
+    return machine.log.text() + said + _statistics(machine, log_level, took)
+
+
+def _known_account(log: str, refused: Refused | None) -> tuple[str, Reason | None]:
+    """The same without another exploration: of a refusal, what holds of its class."""
     from simulator.verifier.reasons import reason_of
 
-    return "".join(line + "\n" for line in refusal.log) + _EMPTY_STATISTICS, reason_of(refusal, None)
+    return log, reason_of(refused) if refused is not None else None
 
 
-_EMPTY_STATISTICS = "processed 0 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n"
+def _early_account(refusal: Refused, log_level: int, took: int) -> tuple[str, Reason | None]:
+    """The log and the reason of a program that was refused before its first path."""
+    from simulator.verifier.reasons import reason_of
+
+    starts = functions_text(refusal.functions) if log_level & LEVELS >= 2 else ""
+    said = "".join(f"{line}\n" for line in refusal.log)
+    depths = [0] * max(1, len(refusal.functions))
+    log = starts + said + _timing(log_level, took, depths) + _counts(0, 0, 0, 0)
+    return log, reason_of(refusal, None)
 
 
-def _statistics(machine: Machine) -> str:
+def _statistics(machine: Machine, log_level: int, took: int) -> str:
+    counts = (machine.processed, machine.max_states, machine.total_states, machine.peak_states)
+    return _timing(log_level, took, machine.stack_depth) + _counts(*counts)
+
+
+def _microseconds(started: float) -> int:
+    return int((time.perf_counter() - started) * 1e6)
+
+
+def _timing(log_level: int, took: int, depths: Sequence[int]) -> str:
+    """How many microseconds it took us, which no two runs have alike, and the bytes of stack of each function."""
+    if not log_level & STATISTICS:
+        return ""
+    return f"verification time {took} usec\nstack depth {'+'.join(map(str, depths))}\n"
+
+
+def _counts(processed: int, max_states: int, total: int, peak: int) -> str:
     return (
-        f"processed {machine.processed} insns (limit 1000000) max_states_per_insn {machine.max_states} "
-        f"total_states {machine.total_states} peak_states {machine.peak_states} mark_read 0\n"
+        f"processed {processed} insns (limit 1000000) max_states_per_insn {max_states} total_states {total} "
+        f"peak_states {peak} mark_read 0\n"
     )
 
 

@@ -367,7 +367,7 @@ def _load_packet(m: Machine, idx: int, insn: Insn) -> Run:
         if len(m.state.frames) > 1 and m.ways.packet_loads_return:
             m.push_state(idx + 1, idx)
             m.frame.regs[0] = const_reg(0)
-            return calls.leave(m, idx)
+            return calls.leave_early(m, idx)
         return idx + 1
 
     return step

@@ -73,13 +73,13 @@ def _options() -> argparse.ArgumentParser:
     return parser
 
 
-def _open(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
     return gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[dict[str, Any]], Setup]:
     """The records with the asked kernel's answer in them, and what the children need."""
-    with _open(options.file) as lines:
+    with open_text(options.file) as lines:
         records = [json.loads(line) for line in lines if line.strip()]
     if options.only:
         records = [record for record in records if re.search(options.only, record["id"])]
@@ -88,15 +88,15 @@ def _inputs(options: argparse.Namespace) -> tuple[list[dict[str, Any]], Setup]:
         kernel, records = _answered_by(options.kernels, kernel, records)
     if options.limit:
         records = records[: options.limit]
-    blobs = options.btf or options.file.with_name("btf.jsonl.gz")
-    if options.btf and not blobs.exists():
-        raise FileNotFoundError(f"{blobs} is not there")
-    return records, Setup(kernel, _kernel_btf(options, kernel), str(blobs) if blobs.exists() else "")
+    file = options.btf or options.file.with_name("btf.jsonl.gz")
+    if options.btf and not file.exists():
+        raise FileNotFoundError(f"{file} is not there")
+    return records, Setup(kernel, _kernel_btf(options, kernel), str(file) if file.exists() else "")
 
 
 def _answered_by(path: Path, kernel: str, records: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     """(release, the records that it was asked about, with its answers). "6.1" means the 6.1.x that is there."""
-    with _open(path) as lines:
+    with open_text(path) as lines:
         answers = {row["id"]: row["kernels"] for row in map(json.loads, lines)}
     releases = {release for row in answers.values() for release in row}
     chosen = [release for release in releases if release == kernel or release.startswith(f"{kernel}.")]
@@ -131,15 +131,15 @@ def prepare() -> None:
 
 
 @cache
-def _blobs(path: str) -> Mapping[str, bytes]:
+def blobs(path: str) -> Mapping[str, bytes]:
     if not path:
         return {}
-    with _open(Path(path)) as lines:
+    with open_text(Path(path)) as lines:
         return {row["name"]: bytes.fromhex(row["hex"]) for row in map(json.loads, lines)}
 
 
 @cache
-def _btf(path: str) -> Any:
+def kernel_types(path: str) -> Any:
     if not path:
         return None
     import lzma
@@ -153,8 +153,8 @@ def verify_record(setup: Setup, record: dict[str, Any]) -> dict[str, Any]:
     """Our answer to one record, and the CPU seconds that it took."""
     from simulator.program import Program
 
-    program = Program.from_record(record, _blobs(setup.blobs))
-    kernel_btf = _btf(setup.kernel_btf)
+    program = Program.from_record(record, blobs(setup.blobs))
+    kernel_btf = kernel_types(setup.kernel_btf)
     start = time.process_time()
     verdict = program.verify(kernel=setup.kernel, kernel_btf=kernel_btf)
     return {
