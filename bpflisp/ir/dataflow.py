@@ -88,6 +88,27 @@ def children(dominators: dict[Block, Block]) -> dict[Block, list[Block]]:
     return tree
 
 
+def natural_loops(function: Function) -> list[tuple[Block, set[Block]]]:
+    """(header, blocks) of each natural loop, the smallest first; loops of one header are one."""
+    place = {block: at for at, block in enumerate(reverse_postorder(function))}
+    if all(place[to] > at for block, at in place.items() for to in block.successors()):
+        return []
+    dominators = immediate_dominators(function)
+    before = predecessors(function)
+    found: dict[Block, set[Block]] = {}
+    for block in function.blocks:
+        for header in block.successors():
+            if dominates(header, block, dominators):
+                loop = found.setdefault(header, {header})
+                todo = [block]
+                while todo:
+                    each = todo.pop()
+                    if each not in loop:
+                        loop.add(each)
+                        todo += before[each]
+    return sorted(found.items(), key=lambda item: len(item[1]))
+
+
 def solve(
     function: Function,
     start: Fact,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import points
-from bpflisp.ir.dataflow import dominates, immediate_dominators, predecessors
+from bpflisp.ir.dataflow import natural_loops
 from bpflisp.ir.ssa import Block, Edge, Function, Instr, Jump, Leaf, Value, incoming_edges
 from bpflisp.opt.effects import kills_context
 from bpflisp.opt.gvn import COMPUTED, depends
@@ -18,7 +18,7 @@ from bpflisp.opt.gvn import COMPUTED, depends
 def hoist_invariants(function: Function) -> bool:
     """Loop by loop, inner ones first. Says whether anything moved."""
     changed = False
-    for header, loop in _loops(function):
+    for header, loop in natural_loops(function):
         moved = _invariants(loop, function)
         if moved and (before := _preheader(function, header, loop)) is not None:
             gone = set(moved)
@@ -27,24 +27,6 @@ def hoist_invariants(function: Function) -> bool:
             before.body += moved
             changed = True
     return changed
-
-
-def _loops(function: Function) -> list[tuple[Block, set[Block]]]:
-    """(header, blocks) of each natural loop, the smallest first; loops of one header are one."""
-    dominators = immediate_dominators(function)
-    before = predecessors(function)
-    found: dict[Block, set[Block]] = {}
-    for block in function.blocks:
-        for header in block.successors():
-            if dominates(header, block, dominators):
-                loop = found.setdefault(header, {header})
-                todo = [block]
-                while todo:
-                    each = todo.pop()
-                    if each not in loop:
-                        loop.add(each)
-                        todo += before[each]
-    return sorted(found.items(), key=lambda item: len(item[1]))
 
 
 def _invariants(loop: set[Block], function: Function) -> list[Instr]:

@@ -7,10 +7,21 @@ compute one anew from what was not compared, can make an access unprovable that 
 from __future__ import annotations
 
 from bpflisp.ir import ssa
+from bpflisp.ir.dataflow import natural_loops
 from bpflisp.ir.ssa import Call, Function, Leaf, Value, operands
 
 _ACCESSES = (ssa.Load, ssa.Store, ssa.Atomic, ssa.Zero)
 _COMPUTED = (ssa.Binary, ssa.Extend, ssa.ByteOrder)
+
+
+def _ends_of_loops(function: Function) -> list[Value]:
+    """What the branches compare that leave loops: by its bounds the verifier sees that a loop ends."""
+    found: list[Value] = []
+    for _, loop in natural_loops(function):
+        for block in loop:
+            if isinstance(block.end, ssa.Branch) and not loop.issuperset(block.successors()):
+                found += block.end.args
+    return found
 
 
 class Uses:
@@ -34,7 +45,7 @@ class Uses:
                 todo += instr.args
             elif isinstance(instr, ssa.Terminator):
                 todo += [value for edge in instr.edges() for value in edge.args]
-        self._follow(todo)
+        self._follow(todo + _ends_of_loops(function))
 
     def _follow(self, todo: list[Value]) -> None:
         while todo:
@@ -53,7 +64,7 @@ class Uses:
         return self._count.get(value, 0) == self._tests.get(value, 0)
 
     def needs_bounds(self, value: Value) -> bool:
-        """Whether it may become part of an address or an argument, where the verifier asks for its bounds.
+        """Whether it may become part of an address or an argument, or end a loop: the verifier asks for bounds there.
 
         Of a value that is newer than this object, the answer is yes.
         """

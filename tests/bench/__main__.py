@@ -13,7 +13,7 @@ from bpflisp import compile_file
 from simulator.loader import load
 from simulator.program import Object
 from tests.agreement.fixtures import all_fixtures
-from tests.bench import effort, goals, plugin, runs
+from tests.bench import effort, goals, long_files, plugin, runs
 
 PACKET_PROGRAMS = ("port_blocker", "syn_limiter")
 
@@ -32,6 +32,8 @@ def main() -> None:
         print(effort.hard_case())
     print()
     print(effort.compile_time())
+    print(long_files.whole_process())
+    print(long_files.growth())
     if "--plugin" in sys.argv:
         print("\n" + plugin.report())
     print(f"(all of this in {time.perf_counter() - start:.0f} s)")

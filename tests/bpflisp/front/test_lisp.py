@@ -43,6 +43,9 @@ LOOPS = [
     ("(let ((s 0)) (dolist (x '(1 2)) (dotimes (i 3) (when (= i x) (break)) (incf s 1))) s)", 3),
     ("(dolist (x '(3 4 5)) (when (> x 3) (return x)))", 4),
     ("(dolist (x nil) (return 5))", 0),
+    # A mask that bounds a loop stays, also where it changes nothing: the verifier knows nothing of remainders.
+    (f"(let ((a u8 (1+ {ONE})) (s 0)) (dotimes (i (logand (mod 3 a) 3)) (incf s 5)) s)", 5),
+    (f"(let ((a u8 {ONE}) (s 0)) (dotimes (i (logand (mod 1 a) 3)) (unless (mod i 152) (break)) (incf s)) s)", 0),
 ]
 
 ADDRESSES = [
