@@ -97,6 +97,8 @@ class Machine:
         """The link-layer header of a packet that starts at its network header; b"" where it is in the packet."""
         self.network_offset = 0
         """Where the network header is, counted from the link header."""
+        self.locks: list[int] = []
+        """The resilient locks that the program has taken."""
         self.sysctl: dict[str, bytes] = {}
         """The name and the values of the system control that a cgroup_sysctl program is asked about."""
         self.call_function: Callable[[int, Sequence[int]], int] = _no_functions
@@ -105,6 +107,7 @@ class Machine:
         """Makes ready for a program: its maps and the model of its context."""
         self.program, self.maps, self.model = program, maps, model
         self.redirect = None
+        self.locks.clear()
         self.hidden, self.link_header, self.network_offset = b"", b"", 0
 
     def begin(self) -> None:
