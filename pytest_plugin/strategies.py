@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from bpflisp.spec.isa import Kind
+from bpflisp.spec.isa import Kind, Op
 from simulator import MapDef, Object, Program, World
 
 SHORTEST = 14
 """Bytes of the shortest packet: an Ethernet header."""
 
+_LONGEST, _MOST_BOUNDS = 1500, 64
 IP_KINDS, L4_KINDS = ("v4", "v6"), ("tcp", "udp", "icmp")
 
 _PORTS: Final = (22, 23, 53, 80, 443, 8080)
@@ -46,15 +47,18 @@ def packets(
 
     `ip` and `l4` are alternatives with | between: v4, v6; tcp, udp, icmp. `malformed` draws also packets that are cut
     short (not under 14 bytes), that have wrong lengths in their headers, or whose payload is none. `program` is looked
-    at for the numbers that it compares with: ports and lengths around them are drawn more often.
-    Raises ValueError for an alternative that there is not.
+    at for the numbers that it compares with, and for the bounds that it tests packets against: such ports and lengths,
+    and those one more and one less, are drawn more often. Raises ValueError for an alternative that there is not.
     """
     kinds, transports = _alternatives("ip", ip, IP_KINDS), _alternatives("l4", l4, L4_KINDS)
     hints = _hints(program) if program is not None else _Hints()
     whole = st.builds(_stack, _ethernet(), _vlans() if vlan else st.just([]), _network(kinds, transports, hints))
+    if hints.lengths:
+        whole = st.one_of(whole, st.builds(_padded, whole, st.sampled_from(hints.lengths)))
     if not malformed:
         return whole
-    return st.one_of(whole, st.builds(_cut, whole, _ends(hints)), st.builds(_patched, whole, st.data()))
+    drawn = st.one_of(whole, st.builds(_cut, whole, _ends(hints)), st.builds(_patched, whole, st.data()))
+    return drawn if program is None or program.type == "xdp" else drawn.map(_with_network_header)
 
 
 def _alternatives(name: str, text: str, known: Sequence[str]) -> list[str]:
@@ -72,8 +76,21 @@ def _hints(program: Program) -> _Hints:
     }
     small = sorted(number for number in numbers if number < 1 << 16)
     swapped = [int.from_bytes(number.to_bytes(2, "little"), "big") for number in small]
-    lengths = [number + off for number in small if SHORTEST <= number <= 1500 for off in (-1, 0, 1)]
-    return _Hints((*_PORTS, *small, *swapped), tuple(sorted({max(SHORTEST, length) for length in lengths})))
+    bounds = sorted(_bounds(program))[:_MOST_BOUNDS]
+    lengths = {number + off for number in bounds for off in (-1, 0, 1)}
+    return _Hints((*_PORTS, *small, *swapped), tuple(sorted(length for length in lengths if length >= SHORTEST)))
+
+
+def _bounds(program: Program) -> set[int]:
+    """Lengths that a program may test a packet against: what it adds to addresses, alone and after one another."""
+    added = {
+        insn.imm
+        for insn in program.code
+        if insn is not None and insn.row.kind is Kind.ALU and insn.row.op is Op.ADD and not insn.row.reg
+    }
+    steps = {number for number in added if 0 < number <= _LONGEST}
+    sums = {one + other for one in steps for other in steps} if len(steps) <= 24 else set()
+    return {number for number in steps | sums if SHORTEST - 1 <= number <= _LONGEST}
 
 
 # Layers, from the outside to the inside
@@ -159,6 +176,14 @@ def _stack(ethernet: Any, vlans: Sequence[Any], inside: Sequence[Any]) -> Any:
     return packet
 
 
+def _padded(packet: Any, length: int) -> Any:
+    """With zeros at its end, up to a length."""
+    from scapy.packet import Raw
+
+    missing = length - len(bytes(packet))
+    return packet / Raw(bytes(missing)) if missing > 0 else packet
+
+
 # What is wrong with a packet
 
 
@@ -169,6 +194,13 @@ def _ends(hints: _Hints) -> st.SearchStrategy[int]:
 
 def _cut(packet: Any, end: int) -> Any:
     return dissected(bytes(packet)[: max(SHORTEST, end)])
+
+
+def _with_network_header(packet: Any) -> Any:
+    """Long enough for the header that its type says: the kernel's test run of an skb takes no shorter one."""
+    raw = bytes(packet)
+    least = {b"\x08\x00": SHORTEST + 20, b"\x86\xdd": SHORTEST + 40}.get(raw[12:14], 0)
+    return packet if len(raw) >= least else dissected(raw.ljust(least, b"\0"))
 
 
 def _patched(packet: Any, data: Any) -> Any:
@@ -199,6 +231,31 @@ _TYPES: Final = frozenset(
     {"hash", "lru_hash", "percpu_hash", "lru_percpu_hash", "array", "percpu_array", "lpm_trie"}
 )  # fmt: skip
 _MOST = 64
+
+
+def contexts(of: str | Program) -> st.SearchStrategy[dict[str, Any]]:
+    """Contexts of a program type or a program; see `pytest_plugin.drawn_contexts.contexts`."""
+    from pytest_plugin.drawn_contexts import contexts as drawn
+
+    return drawn(of)
+
+
+def state_machine(obj: Object, program: str = "", given: st.SearchStrategy[Any] | None = None, **options: Any) -> Any:
+    """A rule-based state machine over an object; see `pytest_plugin.machines.state_machine`."""
+    from pytest_plugin.machines import state_machine as made
+
+    return made(obj, program, given, **options)
+
+
+def entries(obj: Object) -> dict[str, st.SearchStrategy[tuple[Any, Any]]]:
+    """For each map that can be drawn, a typed key and its value."""
+    chosen = {name: made for name, made in obj.maps.items() if made.type in _TYPES and made.init is None}
+    return {
+        name: st.tuples(_key(made), _bytes(made.value_size)).map(
+            lambda pair, made=made: next(iter(_typed(made, [pair]).items()))  # type: ignore[misc]
+        )
+        for name, made in chosen.items()
+    }
 
 
 def maps(obj: Object, *, entries: int = 4) -> st.SearchStrategy[dict[str, dict[Any, Any]]]:
