@@ -16,9 +16,9 @@ from bpflisp.spec.kernels import UnknownKernelError, profile
 from pytest_plugin.deadlines import aside
 from pytest_plugin.failures import WATCH, Watch
 from pytest_plugin.summary import ENGINE, KERNEL, LEFT_OUT
-from simulator import LoadError, Program, RefusedError, engines_named, load, settings_now, using
+from simulator import ENGINES, LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
-ENGINES = ("reference", "python", "native", "kernel", "all")
+_CHOICES = (*ENGINES, "all")
 _KEYS = ("kernels", "engine")
 
 
@@ -54,8 +54,8 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
 
 def require_known(engine: str, kernels: Sequence[str]) -> None:
     """Raises UsageError for an engine or a kernel that there is not."""
-    if engine not in ENGINES:
-        raise pytest.UsageError(f"bpf: no engine {engine!r}: there are {', '.join(ENGINES)}")
+    if engine not in _CHOICES:
+        raise pytest.UsageError(f"bpf: no engine {engine!r}: there are {', '.join(_CHOICES)}")
     for kernel in kernels:
         try:
             profile(kernel)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulator.calling import Called, EnginesDifferError, Settings, engines_named, settings_now, using
     from simulator.decoding import as_struct
-    from simulator.engines.engine import EngineUnavailable
+    from simulator.engines.engine import ENGINES, EngineUnavailable
     from simulator.engines.kernel import KernelRefusedError
     from simulator.flowdrawing import flow_svg
     from simulator.loader import LoadError, load
     from simulator.maps import MapError
-    from simulator.outcome import Fault, Outcome
+    from simulator.outcome import Fault, Outcome, Outcomes
     from simulator.packet import InputRefused
     from simulator.program import MapDef, Object, Program
     from simulator.replaying import changes, replay
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from simulator.world import World
 
 __all__ = [
+    "ENGINES",
     "Aborted",
     "Called",
     "Drop",
@@ -54,6 +55,7 @@ __all__ = [
     "MapError",
     "Object",
     "Outcome",
+    "Outcomes",
     "PacketBytes",
     "Pass",
     "Program",
@@ -80,12 +82,12 @@ __all__ = [
 _MODULES = {
     "simulator.calling": ("Called", "EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
     "simulator.decoding": ("as_struct",),
-    "simulator.engines.engine": ("EngineUnavailable",),
+    "simulator.engines.engine": ("ENGINES", "EngineUnavailable"),
     "simulator.engines.kernel": ("KernelRefusedError",),
     "simulator.flowdrawing": ("flow_svg",),
     "simulator.loader": ("LoadError", "load"),
     "simulator.maps": ("MapError",),
-    "simulator.outcome": ("Fault", "Outcome"),
+    "simulator.outcome": ("Fault", "Outcome", "Outcomes"),
     "simulator.packet": ("InputRefused",),
     "simulator.program": ("MapDef", "Object", "Program"),
     "simulator.replaying": ("changes", "replay"),

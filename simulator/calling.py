@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.comparing import difference, kernel_cannot
 from simulator.contexts import model_for
-from simulator.engines.engine import DEFAULT_FUEL, EngineUnavailable
+from simulator.engines.engine import DEFAULT_FUEL, ENGINES, EngineUnavailable
 from simulator.results import FaultError, RefusedError, Result
-from simulator.run import ENGINES, engine_named, run
+from simulator.run import engine_named, run
 from simulator.world import World
 
 if TYPE_CHECKING:

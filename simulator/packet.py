@@ -38,9 +38,10 @@ class InputRefused(ValueError):  # noqa: N818
         return f"{errno.errorcode.get(self.errno, self.errno)}: {self.args[0]}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Input:
-    """The input of one run: a packet for the types that have one, and context fields by name.
+    """The input of one run: a packet for the types that have one, and context fields by name. Nobody changes it; it is
+    not frozen only because that takes longer to make.
 
     A field's value is an int, or bytes for an array; what is not named has the value of the kernel's own test run.
     """
@@ -62,7 +63,7 @@ def as_input(program: Program, given: Any = None, context: Mapping[str, Any] = _
             context = {**context, **given} if context else given
     elif not isinstance(given, bytes):
         packet = _bytes_of(given)
-    if program.type in PACKET_TYPES and (packet is None or len(packet) < MIN_PACKET):
+    if (packet is None or len(packet) < MIN_PACKET) and program.type in PACKET_TYPES:
         size = "no packet" if packet is None else f"a packet of {len(packet)} bytes"
         raise InputRefused(
             errno.EINVAL, f"a {program.type} run takes a packet of {MIN_PACKET} bytes or more, not {size}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from simulator.engines.engine import DEFAULT_FUEL, Engine, Options
+from simulator.engines.engine import DEFAULT_FUEL, ENGINES, Engine, Options
 from simulator.outcome import Outcome, Outcomes
 from simulator.packet import as_input
 from simulator.program import Program
@@ -20,9 +20,6 @@ _DEFAULT = Options()
 _STANDING_IN: list[Mapping[str, Engine]] = []
 """What stands in for engines now: then no run that a world has ready may be taken."""
 _NO_FIELDS: Mapping[str, Any] = {}
-
-ENGINES = ("reference", "python", "native", "kernel")
-"""The names of the engines."""
 
 
 def run(

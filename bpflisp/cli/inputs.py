@@ -67,7 +67,7 @@ def known_kernels(kernels: Sequence[str]) -> Sequence[str]:
 
 def known_engine(name: str) -> str:
     """The engine's name, if there is such an engine."""
-    from simulator.run import ENGINES
+    from simulator import ENGINES
 
     if name not in ENGINES:
         fail("unknown-engine", f"no engine {name!r}", where="--engine", help=f"there are {', '.join(ENGINES)}")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from simulator.program import Program
     from simulator.world import World
 
+ENGINES = ("reference", "python", "native", "kernel")
+"""The names of the engines; `simulator.run.engine_named` makes them."""
+
 DEFAULT_FUEL = 4_000_000
 """Instructions that a run may take: four times what the kernel's verifier is willing to follow."""
 

@@ -13,7 +13,7 @@ from simulator.engines import bpf_syscall
 from simulator.engines.kernel_load import Resources, program_request
 from simulator.loader import load
 from simulator.program import MapDef, Program
-from simulator.run import run
+from simulator.run import run, run_many
 from simulator.world import World
 from tests.bench import yardstick
 from tests.bench.timing import against, microseconds, table
@@ -24,7 +24,9 @@ PLAIN = {
     ("python", "xorshift1k"): 0.08, ("python", "cksum"): 0.12, ("native", "xorshift1k"): 0.0022,
     ("native", "cksum"): 0.018,
 }  # fmt: skip
-XDP = 0.125
+XDP, XDP_IN_BATCHES = 0.125, 0.038
+BATCH = 1024
+"""Packets at one call of run_many."""
 FLOWS = MapDef("flows", "hash", key_size=16, value_size=16, max_entries=4096)
 OBJECT = Path("fixtures/twins/rate_limiter.o")
 
@@ -50,6 +52,9 @@ def _rows() -> Iterator[tuple[str, float, float]]:
             yield f"{engine} {name}, of the yardstick", ratio, goal
     xdp = Program(bytes.fromhex(yardstick.DATA["programs"]["xdp"]), "xdp", [FLOWS], name="xdp")
     yield "python xdp with a hash map, of the yardstick", against(_on_packets(xdp), yardstick.prepare("xdp")), XDP
+    if "native" in HERE:
+        batches = against(packets_at_once(xdp, "native"), yardstick.prepare("xdp")) / BATCH
+        yield "native the same, a packet of run_many, return values", batches, XDP_IN_BATCHES
     if bpf_syscall.available()[0]:
         yield "ten instructions through run, of the kernel's test run", _beside_the_kernel(), 1
     yield "from a new program of 77 slots to its first result, ms", microseconds(first_result) / 1e3, 1
@@ -64,6 +69,13 @@ def _on_memory(program: Program, memory: bytes, engine: str) -> Once:
 def _on_packets(program: Program) -> Once:
     world, packets = World(), yardstick.PACKETS
     return lambda number: run(program, packets[number % len(packets)], world)
+
+
+def packets_at_once(program: Program, engine: str) -> Once:
+    """Packets through one call of run_many, of which the return values are wanted."""
+    world = World()
+    packets = [yardstick.PACKETS[number % len(yardstick.PACKETS)] for number in range(BATCH)]
+    return lambda number: run_many(program, packets, world, engine).retvals
 
 
 def _beside_the_kernel() -> float:

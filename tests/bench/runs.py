@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from simulator.engines.engine import EngineUnavailable
+from simulator.engines.engine import ENGINES, EngineUnavailable
 from simulator.program import MapDef, Object, Program
 from simulator.run import run
 from simulator.world import World
 from tests.agreement.fixtures import fixture
 from tests.bench import yardstick
+from tests.bench.goals import BATCH, packets_at_once
 from tests.bench.timing import microseconds, table
-
-ENGINES = ("reference", "python", "native", "kernel")
 
 PLAIN = ("ten", "xorshift1k", "cksum")
 """Programs of programs.json that run on memory; what they are to take is in `tests.bench.goals`."""
@@ -34,7 +33,7 @@ def yardstick_times() -> dict[str, float]:
 
 
 def _cell(time: float | str, yard: float) -> str:
-    return time if isinstance(time, str) else f"{time:.2f} ({time / yard:.3f})"
+    return time if isinstance(time, str) else f"{time:.2f} ({time / yard:.4f})"
 
 
 def _measure(once: Callable[[int], object]) -> float | str:
@@ -74,6 +73,9 @@ def _program_rows(own: dict[str, float]) -> Iterator[tuple[str, ...]]:
     program = Program(bytes.fromhex(yardstick.DATA["programs"]["xdp"]), "xdp", [flows], name="xdp")
     cells = [_cell(_measure(_packets(program, yardstick.PACKETS, World(), engine)), own["xdp"]) for engine in ENGINES]
     yield ("xdp", f"{own['xdp']:.2f}", *cells)
+    times = [_measure(packets_at_once(program, engine)) for engine in ENGINES]
+    cells = [_cell(time if isinstance(time, str) else time / BATCH, own["xdp"]) for time in times]
+    yield ("xdp, run_many", f"{own['xdp']:.2f}", *cells)
 
 
 def _memory(program: Program, memory: bytes, engine: str) -> Callable[[int], object]:

@@ -54,8 +54,8 @@ class Arena:
         self.control = self.view[CONTROL : CONTROL + CONTROL_SIZE].cast("Q")
         self.start = self.view[control(Slot.ARGS) : control(Slot.TARGET + 1)]
         """What a run begins with."""
-        self.starts: dict[int, Callable[[], None]] = {}
-        """What starts a run in it, by the level whose emulator has it mapped."""
+        self.runs: dict[int, Callable[[], None]] = {}
+        """What runs what the control page says, to its end, by the level whose emulator has it mapped."""
         self.entries: list[int] = []
         """Where code begins that makes ready for a run in this arena, by level."""
         self._read = self.view[READ_LIMITS : READ_LIMITS + 4 * PAGES].cast("I")

@@ -44,19 +44,21 @@ class NativeEngine:
         if options.trace:
             return self._reference.run(program, given, world, options)
         session = self.session(world)
-        linked = session.linked(program)
+        linked = session.programs.get(id(program)) or session.linked(program)
         machine, printed, model, fuel = session.machine, world.printed, linked.model, options.fuel
         before = len(printed)
         machine.start(program, linked.maps, model)
         registers = model.enter(machine, given)
-        for _ in range(options.repeat or 1):
-            machine.begin()
-            r0, fault = session.execute(linked, registers, fuel)
+        machine.begin()
+        r0, fault = session.execute(linked, registers, fuel)
+        for _ in range(options.repeat - 1):
             if fault is not None:
                 break
+            machine.begin()
+            r0, fault = session.execute(linked, registers, fuel)
         packet, fields = model.leave(machine)
         trace = tuple(printed[before:]) if len(printed) != before else ()
-        return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, fuel - session.fuel, r0)
+        return Outcome(r0 & M32, packet, fault, trace, fields, machine.redirect, fuel - session.left, r0)
 
     def run_many(self, program: Program, packets: Sequence[Any], world: World, options: Options) -> Outcomes:
         """Runs a program on packets, one after the other: of XDP programs many at one start of the emulator."""

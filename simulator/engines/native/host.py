@@ -152,18 +152,7 @@ class Host:
 
     # Runs.
 
-    def run(self, arena: Arena) -> None:
-        """Runs what the arena's control page says, to its end."""
-        level = self.level
-        if level not in arena.starts:
-            self._map(arena, level)
-        self.level = level + 1
-        try:
-            arena.starts[level]()
-        finally:
-            self.level = level
-
-    def _map(self, arena: Arena, level: int) -> None:
+    def map(self, arena: Arena, level: int) -> None:
         """Makes an arena known to the emulator of a level."""
         if level >= LEVELS:
             raise RecursionError(f"more than {LEVELS} runs inside of runs on the native engine")
@@ -171,7 +160,7 @@ class Host:
             self._emulators.append(self._new_emulator())
         emulator, unicorn = self._emulators[level], self._unicorn
         emulator.mem_map_ptr(arena.base, ARENA_SIZE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE, arena.host_address)
-        arena.starts[level] = partial(emulator.emu_start, arena.entries[level], _NOWHERE)
+        arena.runs[level] = partial(emulator.emu_start, arena.entries[level], _NOWHERE)
 
     def _new_emulator(self) -> Any:
         unicorn = self._unicorn

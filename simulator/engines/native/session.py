@@ -49,14 +49,16 @@ class Session:
         self._tables = Tables(self._control)
         self._end = host.labels["end"]
         self._call = self._called
-        self._programs: dict[int, Linked] = {}
+        self.programs: dict[int, Linked] = {}
+        """By their id, which is theirs as long as they are here."""
         self._running: Linked | None = None
         self._before_tail_calls: list[Linked] = []
         self._helpers: dict[int, Callable[..., int]] = {}
         self._mocks = -1
         self._error: BaseException | None = None
         self._faulted: tuple[Program, int] = _NO_PLACE
-        self._fuel_given = 0
+        self._fuel_given = self.left = 0
+        """Instructions that the run may take in all, and that the last one might still have taken."""
         self._nesting = 0
         """How many callbacks run inside of each other."""
         self._batch: Batch | None = None
@@ -64,22 +66,17 @@ class Session:
         """Which packet of the batch the machine was last made ready for."""
         self._printed = 0
 
-    @property
-    def fuel(self) -> int:
-        """Instructions that the last run might still have taken."""
-        return self._control[_FUEL]
-
     def linked(self, program: Program) -> Linked:
         """The program in this world."""
-        found = self._programs.get(id(program))
+        found = self.programs.get(id(program))
         if found is None:
             call, tables = self.call_function, self._tables
-            found = self._programs[id(program)] = Linked(program, self.world, tables, self._translate, call)
+            found = self.programs[id(program)] = Linked(program, self.world, tables, self._translate, call)
         return found
 
     def execute(self, linked: Linked, registers: Sequence[int], fuel: int) -> tuple[int, Fault | None]:
         """Runs a program once, its context in place: r0, and the fault that stopped it."""
-        machine, fault = self.machine, None
+        machine, control, fault = self.machine, self._control, None
         self._running, machine.call_function = linked, linked.call_function
         self._fuel_given = fuel
         try:
@@ -90,6 +87,7 @@ class Session:
             r0, fault = 0, as_fault(error, *self._faulted)
         finally:
             machine.depth = 0
+            self.left = control[_FUEL]
             if self._running is not linked:
                 self._before_tail_calls.clear()
                 self._enter(linked)
@@ -97,13 +95,16 @@ class Session:
 
     def _emulate(self, start: bytes) -> int:
         """Runs a function to its end: r0. Raises what stopped it."""
-        control, host = self._control, self.host
-        before, host.call = host.call, self._call
-        self._arena.start[:] = start
+        control, host, arena = self._control, self.host, self._arena
+        level, before = host.level, host.call
+        if level not in arena.runs:
+            host.map(arena, level)
+        host.level, host.call = level + 1, self._call
+        arena.start[:] = start
         try:
-            host.run(self._arena)
+            arena.runs[level]()
         finally:
-            host.call = before
+            host.level, host.call = level, before
         if self._error is not None:
             error, self._error = self._error, None
             raise error
