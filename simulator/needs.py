@@ -6,8 +6,9 @@ follows the program is another question, which `verify` answers for a kernel's p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -61,6 +62,11 @@ _MAP_FLAGS: Final = tuple(
 """The flags of a map from bit 0 on."""
 
 
+_LOOPS = "bounded-loops"
+_EVER_SINCE = frozenset({Kind.LOAD, Kind.STORE, Kind.STORE_IMM, Kind.EXIT, Kind.NEG})
+"""Kinds of instructions that every kernel with eBPF has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """One thing that a program needs: the first release that has it ("5.18"), what it is, and which slot asks.
@@ -77,8 +83,12 @@ class Need:
 
 def needs(program: Program) -> list[Need]:
     """What the program needs, the newest first; each feature once, with the first instruction that asks for it."""
+    return _newest_first(chain(_of_program(program), _of_maps(program), _of_code(program), _of_loops(program)))
+
+
+def _newest_first(asked: Iterable[Need]) -> list[Need]:
     found: dict[str, Need] = {}
-    for need in (*_of_program(program), *_of_maps(program), *_of_code(program)):
+    for need in asked:
         if need.kernel:
             found.setdefault(need.feature, need)
     return sorted(found.values(), key=lambda need: kernels.parse(need.kernel), reverse=True)
@@ -97,7 +107,10 @@ def missing(program: Program, kernel: str) -> list[Need]:
     thousand. Fixes that a stable line got are taken into account here. UnknownKernelError where `kernel` names none.
     """
     profile = kernels.profile(kernel)
-    return [need for need in needs(program) if not need.to_attach and not _has(profile, need)]
+    # looking for loops takes as long as all the rest, and most kernels have them
+    loops = () if profile.since(_feature(_LOOPS).kernel) else _of_loops(program)
+    asked = chain(_of_program(program), _of_maps(program), _of_code(program), loops)
+    return [need for need in _newest_first(asked) if not need.to_attach and not _has(profile, need)]
 
 
 def _has(profile: kernels.Profile, need: Need) -> bool:
@@ -157,7 +170,7 @@ def _of_map(definition: MapDef) -> Iterator[Need]:
 def _of_code(program: Program) -> Iterator[Need]:
     tail_call = subprogram = None
     for slot, insn in enumerate(program.code):
-        if insn is None:
+        if insn is None or insn.row.kind in _EVER_SINCE:
             continue
         yield from _of_insn(insn, slot)
         if insn.row.kind is Kind.CALL:
@@ -168,9 +181,12 @@ def _of_code(program: Program) -> Iterator[Need]:
                 subprogram = slot
     if tail_call is not None and subprogram is not None:
         yield _feature("tail-calls-mixed-with-bpf2bpf-x86-64", tail_call)
+
+
+def _of_loops(program: Program) -> Iterator[Need]:
     looping = _first_loop(program)
     if looping is not None:
-        yield _feature("bounded-loops", looping)
+        yield _feature(_LOOPS, looping)
 
 
 def _of_insn(insn: Insn, slot: int) -> Iterator[Need]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import Kind, Op
+from bpflisp.spec.isa import ALU32, ALU64, STX, Kind, Op
 from simulator.verifier.regs import SCALAR
 from simulator.verifier.state import SPILL, Frame, State, Step
 
@@ -166,10 +166,27 @@ class Effect(NamedTuple):
     src: int
 
 
+_EFFECTS: dict[tuple[int, int, int, int, int], Effect] = {}
+_MAX_EFFECTS: Final = 4096
+_NO_EFFECT: Final = Effect(NOTHING, 0, 0, 0)
+
+
 def effect_of(insn: Insn | None) -> Effect:
     """What an instruction means to the walk."""
     if insn is None:
-        return Effect(NOTHING, 0, 0, 0)
+        return _NO_EFFECT
+    cls = insn.opcode & 7
+    # the immediate tells atomics apart, the offset signed division
+    key = (insn.opcode, insn.dst, insn.src, insn.imm if cls == STX else 0, insn.off if cls in (ALU32, ALU64) else 0)
+    found = _EFFECTS.get(key)
+    if found is None:
+        if len(_EFFECTS) > _MAX_EFFECTS:
+            _EFFECTS.clear()
+        found = _EFFECTS[key] = _effect_of(insn)
+    return found
+
+
+def _effect_of(insn: Insn) -> Effect:
     row = insn.row
     kind, dst, src = row.kind, 1 << insn.dst, 1 << insn.src
     if kind is Kind.ALU:

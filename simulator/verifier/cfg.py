@@ -293,6 +293,7 @@ def loops_of(slots: Slots) -> list[int]:
     count = len(slots)
     done = count + 1
     order, low, loop = [0] * count, [0] * count, [0] * count
+    after = [[slot for slot in slots.successors(at) if slot < count] for at in range(count)]
     stack: list[int] = []
     next_order, next_loop = 1, 1
     for root in range(count):
@@ -303,16 +304,19 @@ def loops_of(slots: Slots) -> list[int]:
                 order[at] = low[at] = next_order
                 next_order += 1
                 stack.append(at)
-            successors = [slot for slot in slots.successors(at) if slot < count]
-            unseen = next((slot for slot in successors if not order[slot]), None)
-            low[at] = min([low[at], *(low[slot] for slot in successors if order[slot])])
-            if unseen is not None:
-                path.append(unseen)
+            least = low[at]
+            for slot in after[at]:
+                if not order[slot]:
+                    path.append(slot)
+                    break
+                least = min(least, low[slot])
+            low[at] = least
+            if path[-1] != at:
                 continue
             path.pop()
-            if low[at] < order[at]:
+            if least < order[at]:
                 continue
-            is_loop = stack[-1] != at or at in successors
+            is_loop = stack[-1] != at or at in after[at]
             while True:
                 member = stack.pop()
                 low[member] = done
