@@ -156,9 +156,10 @@ def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
 def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> int:
     """The first slot that keeps two frames apart, -1 where none does."""
     cur_stack, precise = cur.stack, old.precise_slots
+    kept = old.kept if old.kept is not None and exact == NOT_EXACT else enumerate(old.stack)
     unread = ~old.marks.read_slots if old.marks is not None and exact == NOT_EXACT else 0
     known = len(cur_stack)
-    for spi, slot in enumerate(old.stack):
+    for spi, slot in kept:
         if slot is EMPTY and exact == NOT_EXACT:
             continue
         if unread >> spi & 1:
@@ -185,10 +186,22 @@ def _plain_safe(m: Machine, old: Slot, cur: Slot, ids: IdMap, exact: int) -> boo
     return known
 
 
-def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
-    """Whether what kept the checkpoint apart from the last state keeps it apart from this one, identities aside.
+def _differs_as_before(m: Machine, old: State, cur: State, exact: int) -> bool:
+    """Whether one of the two places that last kept the checkpoint apart from a state keeps it apart from this one."""
+    first, second = old.hint, old.second_hint
+    assert first is not None
+    if _still_differs(m, old, cur, first, exact):
+        return True
+    if second is None or not _still_differs(m, old, cur, second, exact):
+        return False
+    old.hint, old.second_hint = second, first
+    return True
 
-    Most comparisons fail, and where the last one did. With no identities matched yet, a failure here is one for good.
+
+def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
+    """Whether what kept the checkpoint apart from a state before keeps it apart from this one, identities aside.
+
+    Most comparisons fail, and where one did before. With no identities matched yet, a failure here is one for good.
     """
     number, which = hint
     ours, theirs = old.frames[number], cur.frames[number]
@@ -211,7 +224,9 @@ def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
     """`not reg_safe` with no identity matched yet; the same register twice is left to the whole comparison."""
     if old is cur:
         return False
-    if old.type == r.SCALAR == cur.type and exact != EXACT:
+    if old.type != cur.type:
+        return old.type != r.NOT_INIT or exact == EXACT
+    if old.type == r.SCALAR and exact != EXACT:
         return bool(precise or exact) and not within(old.num, cur.num)
     return not reg_safe(old, cur, IdMap(0), exact, precise)
 
@@ -296,8 +311,7 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
     """Whether `cur` need not be looked at since `old` was, at this exactness."""
     if len(old.frames) != len(cur.frames) or old.sleepable != cur.sleepable:
         return False
-    hint = old.hint
-    if hint is not None and _still_differs(m, old, cur, hint, exact):
+    if old.hint is not None and _differs_as_before(m, old, cur, exact):
         return False
     ids = IdMap(m.ids)
     if not _holds_safe(old, cur, ids):
@@ -315,11 +329,11 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
             if a is b and not a.id and not a.ref:
                 continue
             if not reg_safe(a, b, ids, exact, precise >> register & 1):
-                old.hint = (number, register)
+                old.hint, old.second_hint = (number, register), old.hint
                 return False
         spi = _stack_safe(m, ours, theirs, ids, exact)
         if spi >= 0:
-            old.hint = (number, ~spi)
+            old.hint, old.second_hint = (number, ~spi), old.hint
             return False
     return True
 
@@ -497,9 +511,15 @@ def _clean(m: Machine, state: State) -> None:
         if query is None:
             continue
         alive = query.alive(number)
+        kept = []
         for spi, slot in enumerate(stack):
-            if slot is not EMPTY and not alive >> spi & 1:
+            if slot is EMPTY:
+                continue
+            if alive >> spi & 1:
+                kept.append((spi, slot))
+            else:
                 stack[spi] = EMPTY
+        frame.kept = kept
 
 
 def _clean_unread(m: Machine, state: State) -> None:

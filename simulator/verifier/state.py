@@ -91,11 +91,14 @@ MAIN_CALLSITE: Final = -1
 
 
 class Frame:
-    """One function's registers and stack. `precise_*` are bit masks of what a checkpoint needs to know precisely."""
+    """One function's registers and stack. `precise_*` are bit masks of what a checkpoint needs to know precisely.
+
+    `kept` lists the slots of a final checkpoint that its paths read, each with its number; None before that is known.
+    """
 
     __slots__ = (
         "async_entry", "callback_depth", "callback_range", "callsite", "in_async_callback", "in_callback",
-        "in_exception_callback", "marks", "number", "precise_regs", "precise_slots", "regs", "stack", "subprog",
+        "in_exception_callback", "kept", "marks", "number", "precise_regs", "precise_slots", "regs", "stack", "subprog",
     )  # fmt: skip
 
     def __init__(self, number: int, callsite: int, subprog: int) -> None:
@@ -113,6 +116,7 @@ class Frame:
         self.precise_regs = 0
         self.precise_slots = 0
         self.marks: FrameMarks | None = None
+        self.kept: list[tuple[int, Slot]] | None = None
 
     def copy(self) -> Frame:
         """An independent copy; the values are shared."""
@@ -131,6 +135,7 @@ class Frame:
         new.precise_regs = self.precise_regs
         new.precise_slots = self.precise_slots
         new.marks = None if self.marks is None else self.marks.copy()
+        new.kept = None
         return new
 
     def grow(self, slots: int) -> None:
@@ -161,7 +166,8 @@ class State:
 
     __slots__ = (
         "branches", "callback_unroll", "chain", "cleaned", "depth", "equal", "first", "frames", "freed", "hint",
-        "history", "hits", "holds", "idx", "last", "loop_entry", "may_goto_depth", "misses", "parent", "sleepable",
+        "history", "hits", "holds", "idx", "last", "loop_entry", "may_goto_depth", "misses", "parent", "second_hint",
+        "sleepable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -184,6 +190,7 @@ class State:
         self.equal: State | None = None
         self.loop_entry: State | None = None
         self.hint: tuple[int, int] | None = None
+        self.second_hint: tuple[int, int] | None = None
         self.chain: tuple[int, ...] | None = ()
 
     def copy(self) -> State:
@@ -208,6 +215,7 @@ class State:
         new.equal = None
         new.loop_entry = self.loop_entry
         new.hint = None
+        new.second_hint = None
         new.chain = ()
         return new
 
