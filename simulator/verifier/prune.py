@@ -160,9 +160,7 @@ def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> i
     unread = ~old.marks.read_slots if old.marks is not None and exact == NOT_EXACT else 0
     known = len(cur_stack)
     for spi, slot in kept:
-        if slot is EMPTY and exact == NOT_EXACT:
-            continue
-        if unread >> spi & 1:
+        if (slot is EMPTY and exact == NOT_EXACT) or (unread and unread >> spi & 1):
             continue
         other = cur_stack[spi] if spi < known else None
         reg = slot.reg
@@ -240,7 +238,8 @@ def _is_read(m: Machine, marks: FrameMarks, which: int) -> bool:
 
 def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
     """Whether bytes of stack that were safe as `old` are safe as `cur`; None where that frame has no such slot."""
-    if cur is not None and old.types == ALL_SPILL == cur.types:
+    if cur is not None and old.types == cur.types and old.types[7] == SPILL:
+        # bytes above a narrow spill are alike; whether they matter or not, the value decides
         return reg_safe(old.reg, cur.reg, ids, exact, precise)
     if exact != NOT_EXACT and (cur is None or old.types != cur.types):
         return False
@@ -557,7 +556,7 @@ def clean_final(m: Machine, states: list[State], cur: State) -> None:
     """Cleans those checkpoints here whose paths were all walked."""
     idx = cur.idx
     for state in states:
-        if state.branches or state.cleaned or state.idx != idx or not _same_calls(state, cur):
+        if state.cleaned or state.branches or state.idx != idx or not _same_calls(state, cur):
             continue
         if not _incomplete(m, state):
             _clean(m, state)
@@ -658,9 +657,9 @@ def _compare(
     m: Machine, idx: int, states: list[State], cur: State, forced: bool, add: bool, jumps: int, insns: int
 ) -> bool | None:
     """None where an equal state was found; else whether a checkpoint is to be made."""
-    m.seen_states = 0
-    for old in list(reversed(states)):
-        m.seen_states += 1
+    seen, in_loops = 0, bool(m.visits) or not m.ways.loops_by_component
+    for old in reversed(states[:]):
+        m.seen_states = seen = seen + 1
         if old.idx != idx:
             continue
         hit = in_loop = False
@@ -677,7 +676,7 @@ def _compare(
                 if not forced and jumps < 20 and insns < 100:
                     add = False
         else:
-            in_loop = _incomplete(m, old)
+            in_loop = in_loops and _incomplete(m, old)
             hit = states_equal(m, old, cur, RANGE_WITHIN if in_loop else NOT_EXACT)
             if hit and in_loop and not m.ways.loops_by_component:
                 _put_in_loop(cur, _loop_entry(old) or old)
@@ -687,11 +686,16 @@ def _compare(
             return None
         if add:
             old.misses += 1
-        limit = 64 if m.layout.force_checkpoint[idx] and old.branches else 3
-        if old.misses > old.hits * limit + limit:
+        if old.misses > 3 * (old.hits + 1) and _is_spent(m, idx, old):
             states.remove(old)
             _drop(m, old)
     return add
+
+
+def _is_spent(m: Machine, idx: int, old: State) -> bool:
+    """Whether a checkpoint was compared in vain so often that it is given up; an open one in a loop is given longer."""
+    limit = 64 if m.layout.force_checkpoint[idx] and old.branches else 3
+    return old.misses > limit * (old.hits + 1)
 
 
 def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
