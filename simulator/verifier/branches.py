@@ -141,7 +141,7 @@ class Branch:
         else:
             dst_there, src_there, dst_here, src_here = self.refined[dst.num, src.num]
         for state, dst_num, src_num in ((here, dst_here, src_here), (there, dst_there, src_there)):
-            regs = state.frame.regs
+            regs = state.frames[-1].regs
             old = regs[insn.dst]
             if old.num is not dst_num:
                 regs[insn.dst] = _renumbered(old, dst_num)
@@ -149,10 +149,10 @@ class Branch:
                 old = regs[insn.src]
                 if old.num is not src_num:
                     regs[insn.src] = _renumbered(old, src_num)
-        if self.constant is None and here.frame.regs[insn.src].id:
+        if self.constant is None and here.frames[-1].regs[insn.src].id:
             self.synchronise(self.m, here, insn.src, links)
             self.synchronise(self.m, there, insn.src, links)
-        if here.frame.regs[insn.dst].id:
+        if here.frames[-1].regs[insn.dst].id:
             self.synchronise(self.m, here, insn.dst, links)
             self.synchronise(self.m, there, insn.dst, links)
 

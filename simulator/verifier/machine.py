@@ -164,6 +164,7 @@ class Machine:
         self.callbacks: set[int] = set()
         self.async_callbacks: set[int] = set()
         self.unresolved: set[int] = set()
+        self.forces = [self.test_state_freq or force for force in self.layout.force_checkpoint]
         self.plain_steps: dict[tuple[int, int, tuple[int, int] | None], Step] = {}
         self.seen = [False] * len(self.code)
         self.pointer_kinds: list[int] = [0] * len(self.code)
@@ -402,11 +403,7 @@ class Machine:
             if linked or src_is_stack or dst_is_stack:
                 history.append(Step(self.idx, self.prev_idx, stack, src_is_stack, dst_is_stack, linked))
                 return
-            key = (self.idx, self.prev_idx, stack)
-            step = self.plain_steps.get(key)
-            if step is None:
-                step = self.plain_steps[key] = Step(self.idx, self.prev_idx, stack)
-            history.append(step)
+            history.append(self._plain_step(stack))
             return
         old = history[-1]
         history[-1] = Step(
@@ -417,6 +414,21 @@ class Machine:
             dst_is_stack or old.dst_is_stack,
             linked or old.linked,
         )
+
+    def _plain_step(self, stack: tuple[int, int] | None) -> Step:
+        key = (self.idx, self.prev_idx, stack)
+        step = self.plain_steps.get(key)
+        if step is None:
+            step = self.plain_steps[key] = Step(self.idx, self.prev_idx, stack)
+        return step
+
+    def remember_slot(self, frame: int, spi: int) -> None:
+        """`remember` of an instruction that read or wrote one stack slot."""
+        if self.recorded:
+            self.remember((frame, spi))
+            return
+        self.recorded = True
+        self.state.history.append(self._plain_step((frame, spi)))
 
     def mark_precise(self, register: int) -> None:
         """The number in a register decides: it has to be known precisely, with all that it came from."""
@@ -448,10 +460,15 @@ class Machine:
 
     def check_fastcall_contract(self, subprog: int, idx: int, off: int) -> None:
         """Slots of spills around inlined calls that are used otherwise cost stack after all."""
+        if not self.keeps_fastcall_contract(idx, off, subprog):
+            self.broken_fastcalls.add(subprog)
+
+    def keeps_fastcall_contract(self, idx: int, off: int, subprog: int = -1) -> bool:
+        """Whether an access at an offset leaves the spills around inlined calls alone; by default of its own frame."""
         found = self.layout.fastcalls
-        if found.stack_off[subprog] <= off or found.pattern[idx]:
-            return
-        self.broken_fastcalls.add(subprog)
+        if subprog < 0:
+            subprog = self.layout.subprogram_of[idx]
+        return found.stack_off[subprog] <= off or found.pattern[idx]
 
     def note_loop_flags(self, idx: int, subprog: int) -> None:
         """bpf_loop is inlined where its flags are always 0 and its callback always the same."""

@@ -637,7 +637,7 @@ def bucket(m: Machine, idx: int, state: State) -> int:
 def is_visited(m: Machine, idx: int) -> bool:
     """Whether the current state need not be looked at further; makes it a checkpoint where that may help others."""
     cur = m.state
-    forced = m.test_state_freq or m.layout.force_checkpoint[idx] or (m.ends_long_histories and len(cur.history) > 40)
+    forced = m.forces[idx] or (m.ends_long_histories and len(cur.history) > 40)
     jumps, insns = m.jumps - m.jumps_at_checkpoint, m.processed - m.processed_at_checkpoint
     add = forced or (jumps >= 2 and insns >= 8)
     states = m.explored.get(bucket(m, idx, cur))

@@ -29,6 +29,7 @@ from simulator.verifier.calls import EXIT
 from simulator.verifier.regs import ZERO, Reg, const_reg, type_name
 from simulator.verifier.resolve import Loaded
 from simulator.verifier.stack import UNKNOWN_REG
+from simulator.verifier.state import ALL_SPILL, DYNPTR_BYTE, EMPTY, Slot
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine, Run
@@ -76,6 +77,21 @@ def _load(m: Machine, idx: int, insn: Insn, strict: bool, acquire: bool) -> Run:
 
 def _load_own_stack(m: Machine, idx: int, insn: Insn, signed: bool, trust_may_differ: bool) -> Run:
     dst, off, size, then = insn.dst, insn.off, insn.row.size, idx + 1
+    spi, contract_kept = (-off - 1) // 8, m.keeps_fastcall_contract(idx, off)
+
+    def fill() -> int:
+        """The common case of `step`: eight bytes that hold a spilled value."""
+        frame = m.frame
+        slot = frame.stack[spi] if spi < len(frame.stack) else EMPTY
+        if slot.types != ALL_SPILL:
+            return step()
+        m.scratched_slots |= 1 << spi
+        m.liveness.read(frame.number, idx, 1 << spi)
+        frame.regs[dst] = slot.reg
+        m.remember_slot(frame.number, spi)
+        if m.pointer_kinds[idx] != r.PTR_STACK:
+            m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
+        return then
 
     def step() -> int:
         frame = m.frame
@@ -87,7 +103,7 @@ def _load_own_stack(m: Machine, idx: int, insn: Insn, signed: bool, trust_may_di
             m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
         return then
 
-    return step
+    return fill if size == 8 and contract_kept else step
 
 
 def _store(m: Machine, idx: int, insn: Insn) -> Run:
@@ -116,6 +132,32 @@ def _store(m: Machine, idx: int, insn: Insn) -> Run:
 
 def _store_own_stack(m: Machine, idx: int, insn: Insn, value: int) -> Run:
     off, size, then, live = insn.off, insn.row.size, idx + 1, m.liveness
+    spi, plain = (
+        (-off - 1) // 8,
+        m.keeps_fastcall_contract(idx, off) and m.ways.spilled_constants and m.ways.spills_get_id,
+    )
+
+    def spill() -> int:
+        """The common case of `step`: eight bytes of a register that keeps its meaning in memory."""
+        frame = m.frame
+        stack_of = frame.stack
+        reg = frame.regs[value]
+        if spi >= len(stack_of) or stack_of[spi].types[0] == DYNPTR_BYTE or reg.type == r.NOT_INIT:
+            return step()
+        if reg.type == r.SCALAR:
+            if reg.id & r.ADD_CONST or (not reg.id and reg.num.mask):
+                reg = stack.give_id(m, frame, value)
+        elif not r.is_spillable(reg.type):
+            return step()
+        m.scratched_slots |= 1 << spi
+        live.begin(idx)
+        live.write(frame.number, 1 << spi)
+        live.commit()
+        stack_of[spi] = Slot(ALL_SPILL, reg)
+        m.remember_slot(frame.number, spi)
+        if m.pointer_kinds[idx] != r.PTR_STACK:
+            m.note_pointer_kind(r.PTR_STACK, False)
+        return then
 
     def step() -> int:
         if value >= 0:
@@ -129,7 +171,7 @@ def _store_own_stack(m: Machine, idx: int, insn: Insn, value: int) -> Run:
             m.note_pointer_kind(r.PTR_STACK, False)
         return then
 
-    return step
+    return spill if size == 8 and value >= 0 and plain else step
 
 
 def _atomic_target_problem(m: Machine, register: int) -> str:
