@@ -73,7 +73,19 @@ def call_helper(checker: Checker, form: Cons) -> Tree:
     proto = helpers.proto(helper.id, checker.program.prog_type, checker.program.attach_type)
     kinds = [*proto.args, *[Arg(ArgType.ANYTHING)] * 5]
     args = [_argument(checker, helper, index, cell, kinds[index]) for index, cell in enumerate(cells)]
+    for at in range(1, len(args)):
+        if kinds[at].is_size:
+            _check_size(checker, helper, args[at - 1], args[at], cells[at])
     return tree.CallHelper(number=helper.id, args=args, type=_result(helper, proto), span=checker.span)
+
+
+def _check_size(checker: Checker, helper: Helper, memory: Tree, size: Tree, cell: Cons) -> None:
+    """Warn of a number of bytes that is more than is known to be where the argument before it points to."""
+    kind = memory.type
+    if isinstance(kind, Pointer) and kind.size is not None and isinstance(size, tree.Number) and size.value > kind.size:
+        shown = helper.short_name.replace("_", "-")
+        problem = f"`{shown}` is given {size.value} bytes, and the argument before points to {kind.size}"
+        checker.warn("memory-bounds", problem, element_span(cell))
 
 
 def _check_count(helper: Helper, form: Cons, cells: list[Cons]) -> None:

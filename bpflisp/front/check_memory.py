@@ -33,7 +33,19 @@ def _load(checker: Checker, form: Cons) -> Tree:
     args = checker.args(form, 2, 3)
     kind = checker.scalar_type(args[0])
     address = checker.address(args[1], "read")
-    return loaded(checker, address, offset(checker, args[2]) if len(args) > 2 else 0, kind)
+    off = offset(checker, args[2]) if len(args) > 2 else 0
+    _check_bounds(checker, address, off, kind.size, args[1])
+    return loaded(checker, address, off, kind)
+
+
+def _check_bounds(checker: Checker, address: Tree, off: int, size: int, cell: Cons) -> None:
+    """Warn of an access outside of the bytes that are known to be there."""
+    kind = address.type
+    if isinstance(kind, Pointer) and kind.size is not None and not 0 <= off <= kind.size - size:
+        problem = (
+            f"`{text(cell.car, 40)}` points to {kind.size} bytes, and this is about bytes {off} to {off + size - 1}"
+        )
+        checker.warn("memory-bounds", problem, element_span(cell))
 
 
 @place("load")
@@ -41,7 +53,9 @@ def _load_place(checker: Checker, form: Cons, twice: bool) -> Place:
     args = checker.args(form, 2, 3)
     kind = checker.scalar_type(args[0])
     address = checker.address(args[1], "written")
-    return memory(checker, address, offset(checker, args[2]) if len(args) > 2 else 0, kind, False, twice, args[1])
+    off = offset(checker, args[2]) if len(args) > 2 else 0
+    _check_bounds(checker, address, off, kind.size, args[1])
+    return memory(checker, address, off, kind, False, twice, args[1])
 
 
 @core("store")
@@ -51,6 +65,7 @@ def _store(checker: Checker, form: Cons) -> Tree:
     kind = checker.scalar_type(type_cell)
     address = checker.address(pointer, "written")
     off = offset(checker, off_cell)
+    _check_bounds(checker, address, off, kind.size, pointer)
     value = checker.value(value_cell)
     return memory(checker, address, off, kind, False, False, pointer).write(value)
 
@@ -270,6 +285,7 @@ def _memset(checker: Checker, form: Cons) -> Tree:
     start = offset(checker, off_cell)
     value = checker.value(value_cell)
     size = _block_size(checker, size_cell)
+    _check_bounds(checker, address, start, size, pointer)
     widest = 8
     if isinstance(value, tree.Number):
         value = tree.Number(value=(value.value & 0xFF) * 0x0101010101010101, span=checker.span)
@@ -291,7 +307,10 @@ def _memcpy(checker: Checker, form: Cons) -> Tree:
     to_off = offset(checker, to_off_cell)
     source = once(checker, checker.address(from_cell, "read"), setup)
     from_off = offset(checker, from_off_cell)
-    for off, width in chunks(_block_size(checker, size_cell), (to, to_off), (source, from_off)):
+    size = _block_size(checker, size_cell)
+    _check_bounds(checker, target, to_off, size, to_cell)
+    _check_bounds(checker, source, from_off, size, from_cell)
+    for off, width in chunks(size, (to, to_off), (source, from_off)):
         part = tree.Load(address=source, off=from_off + off, size=width, span=checker.span)
         setup.append(tree.Store(address=to, off=to_off + off, size=width, value=part, span=checker.span))
     return sequence(checker, [*setup, tree.Number(value=0, span=checker.span)])
