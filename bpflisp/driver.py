@@ -100,7 +100,8 @@ def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: in
         optimise(function, opt)
         return compile_function(function, mcpu, opt)
     except BackError as problem:
-        found.add(error("target-limit", str(problem), _span(unit, problem.position), where=function.name))
+        span = _span(unit, problem.position)
+        found.add(error("target-limit", str(problem), span, where=function.name, because=problem.because))
         return None
 
 

@@ -239,8 +239,9 @@ class Code:
 
 
 class BackError(Exception):
-    """A function that cannot be compiled for this target; `position` is where, if known."""
+    """A function that cannot be compiled for this target; `position` is where, if known, `because` why."""
 
-    def __init__(self, message: str, position: Position | None = None) -> None:
+    def __init__(self, message: str, position: Position | None = None, because: str = "") -> None:
         super().__init__(message)
         self.position = position
+        self.because = because

@@ -250,7 +250,7 @@ class Lowering:
     def _home(self, local: Local) -> tuple[Slot, _Key]:
         """Where a variable lies whose address is taken, and what says whether it does so at some point: 1 or 0."""
         if local not in self.homes:
-            self.homes[local] = self.b.slot(8), _Key("in memory")
+            self.homes[local] = self.b.slot(8, name=f"`{local.name.lower()}`"), _Key("in memory")
         return self.homes[local]
 
     def _address_of(self, local: Local) -> Value:
@@ -417,7 +417,7 @@ class Lowering:
                 return self._address_of(local)
             case tree.Reserve(size=size, zeroed=zeroed):
                 self._at(node.span)
-                return self.b.slot(size, zeroed=zeroed)
+                return self.b.slot(size, zeroed=zeroed, name=_shown(node))
             case tree.Spill(value=stored, size=size):
                 return self._spill(self.value(stored), size, node.span)
             case _:
@@ -453,13 +453,19 @@ class Lowering:
         self._at(span)
         room = -(-size // 8) * 8
         free = self.free.get(room)
-        slot = free.pop() if free else self.b.slot(room)
+        slot = free.pop() if free else self.b.slot(room, name="keys and values")
         width = size if size in (1, 2, 4) else 8
         self.b.store(slot, 0, width, value)
         if room > 8:
             self.b.zero(slot, 8, room - 8)
         self.spilled.append(slot)
         return slot
+
+
+def _shown(node: tree.Reserve) -> str:
+    """What a piece of stack is for, in messages."""
+    struct = node.type.struct if isinstance(node.type, Pointer) else None
+    return f"(make-{struct.name.lower()})" if struct else f"(struct-alloc {node.size})"
 
 
 def _core(name: str) -> CoreAccess | None:
