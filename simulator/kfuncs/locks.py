@@ -7,7 +7,6 @@ import errno
 from simulator.kfuncs.registry import models
 from simulator.machine import Machine
 
-
 _NOTED = 31
 
 

@@ -45,14 +45,16 @@ class MapOfMaps(Map):
             raise ValueError(f"map {self.name}: a key has {self.definition.key_size} bytes, not {len(key)}")
         template = self.definition.inner
         assert template is not None
+        if flags > (base.ANY if self.array else base.EXIST):
+            self._done(-errno.EINVAL, "update")
+        if self._is_past_the_end(key):
+            self._done(-errno.E2BIG, "update")
         if not self._fits(template, inner.definition):
             self._done(-errno.EINVAL, f"update with {inner!r}")
-        if self.array and _INDEX.unpack(key)[0] >= self.definition.max_entries:
-            self._done(-errno.E2BIG, "update")
         there = key in self._maps
-        if (there and flags == base.NOEXIST) or (self.array and flags == base.NOEXIST):
+        if there and flags == base.NOEXIST:
             self._done(-errno.EEXIST, "update")
-        if not there and flags == base.EXIST and not self.array:
+        if not there and flags == base.EXIST:
             self._done(-errno.ENOENT, "update")
         if not there and len(self._maps) >= self.definition.max_entries:
             self._done(-errno.E2BIG, "update")
@@ -75,7 +77,10 @@ class MapOfMaps(Map):
 
     def delete(self, key: bytes) -> None:
         self._check(key)
-        self._done(self.remove(key), "delete")
+        self._done(-errno.E2BIG if self._is_past_the_end(key) else self.remove(key), "delete")
+
+    def _is_past_the_end(self, key: bytes) -> bool:
+        return bool(self.array and _INDEX.unpack(key)[0] >= self.definition.max_entries)
 
     def keys(self) -> Iterator[bytes]:
         if self.array:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from simulator.maps import base
 from simulator.maps.base import Map
+from simulator.maps.hash import ENOTSUPP
 from simulator.memory import Memory
 from simulator.program import MapDef
 
@@ -51,6 +52,21 @@ class PerfEventArray(Map):
     def records(self) -> list[bytes]:
         """The samples of all CPUs, left in."""
         return [sample for _, sample in self._samples]
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """Refused with the kernel's own ENOTSUPP: nobody reads an event out of the map."""
+        self._check(key)
+        raise base.MapError(ENOTSUPP, f"a {self.definition.type} map has no lookup")
+
+    def delete(self, key: bytes) -> None:
+        """Closes the reader of an index: ENOENT where there is none, E2BIG past the end."""
+        self._check(key)
+        index = int.from_bytes(key, "little")
+        if index >= self.entries:
+            self._done(-errno.E2BIG, "delete")
+        if index in self.closed:
+            self._done(-errno.ENOENT, "delete")
+        self.closed.add(index)
 
     def keys(self) -> Iterator[bytes]:
         return (struct.pack("<I", index) for index in range(self.entries) if index not in self.closed)

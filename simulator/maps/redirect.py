@@ -12,6 +12,7 @@ from simulator.memory import Memory, Region
 from simulator.program import MapDef
 
 _INDEX = struct.Struct("<I")
+_LONGEST_QUEUE = 16384
 _FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY
 
 
@@ -121,10 +122,24 @@ class DevMapHash(RedirectMap):
 
 
 class CpuMap(RedirectMap):
-    """CPUs by number."""
+    """CPUs by number; the value is the length of the queue to it."""
+
+    def update(self, key: bytes, value: bytes, flags: int = base.ANY) -> None:
+        self._check(key, value)
+        (index,) = _INDEX.unpack(key)
+        refused = self._refuses(index, flags)
+        if not refused and int.from_bytes(value[:4], "little") > _LONGEST_QUEUE:
+            refused = -errno.EOVERFLOW
+        if not refused and index >= self.cpus:
+            refused = -errno.ENODEV
+        self._done(refused, "update")
+        super().update(key, value, flags)
 
 
 class XskMap(RedirectMap):
-    """Sockets of AF_XDP by queue."""
+    """Sockets of AF_XDP by queue. bpf(2) does not show them."""
 
     sizes = (4,)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        raise self._refused("lookup")

@@ -124,6 +124,14 @@ class RingBuffer(Map):
                 ready.append(record.data)
         return ready
 
+    def lookup(self, key: bytes) -> bytes | None:
+        """Refused: EINVAL, there are no keys."""
+        raise base.MapError(errno.EINVAL, "a ringbuf map has no lookup")
+
+    def delete(self, key: bytes) -> None:
+        """Refused as well."""
+        self._done(-errno.EINVAL, "delete")
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.records)
 

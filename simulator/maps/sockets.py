@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.sockets import Socket
 
 _MAX_KEY = 512
+_COOKIE = 8
 _FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY
 
 
@@ -61,6 +62,14 @@ class SocketMap(Map):
         if self._sockets.pop(key, None) is not None:
             return 0
         return -errno.EINVAL if self.indexed else -errno.ENOENT
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The socket's cookie: ENOSPC where a value has no room for it."""
+        self._check(key)
+        if self.definition.value_size != _COOKIE:
+            self._done(-errno.ENOSPC, "lookup")
+        found = self._sockets.get(key)
+        return None if found is None else found.cookie.to_bytes(_COOKIE, "little")
 
     def delete(self, key: bytes) -> None:
         self._check(key)

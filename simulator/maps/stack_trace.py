@@ -27,14 +27,14 @@ class StackTraceMap(Map):
         if wrong or made.value_size < 8 or made.value_size % 8 or made.value_size // 8 > _MAX_DEPTH:
             base.fail(errno.EINVAL, f"stack_trace map {made.name!r}: key 4 bytes, a value of 8 to 1016 in eights")
         self._traces: dict[int, bytes] = {}
+        self._buckets = 1 << (made.max_entries - 1).bit_length()
 
     def add(self, addresses: tuple[int, ...], flags: int) -> int:
         """The id of a trace; EEXIST where another one has it and is not to be replaced, EFAULT for an empty one."""
         data = struct.pack(f"<{len(addresses)}Q", *addresses)[: self.definition.value_size]
         if not data:
             return -errno.EFAULT
-        buckets = 1 << (self.definition.max_entries - 1).bit_length()
-        number = crc32(data) & (buckets - 1)
+        number = crc32(data) & (self._buckets - 1)
         there = self._traces.get(number)
         if there not in (None, data) and not flags & (_REUSE | _FAST_COMPARE):
             return -errno.EEXIST
@@ -48,7 +48,10 @@ class StackTraceMap(Map):
 
     def delete(self, key: bytes) -> None:
         self._check(key)
-        self._done(0 if self._traces.pop(int.from_bytes(key, "little"), None) else -errno.ENOENT, "delete")
+        number = int.from_bytes(key, "little")
+        if number >= self._buckets:
+            self._done(-errno.E2BIG, "delete")
+        self._done(0 if self._traces.pop(number, None) else -errno.ENOENT, "delete")
 
     def keys(self) -> Iterator[bytes]:
         return (number.to_bytes(4, "little") for number in sorted(self._traces))

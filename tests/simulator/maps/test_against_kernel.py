@@ -157,7 +157,8 @@ def test_queues(kind: str) -> None:
 KINDS = (
     "hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "queue", "stack",
     "bloom_filter", "ringbuf", "prog_array", "perf_event_array", "devmap", "devmap_hash", "cpumap", "xskmap",
-    "stack_trace", "sockmap", "sockhash",
+    "stack_trace", "sockmap", "sockhash", "user_ringbuf", "cgroup_storage", "percpu_cgroup_storage",
+    "reuseport_sockarray",
 )  # fmt: skip
 
 
