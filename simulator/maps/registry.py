@@ -30,7 +30,7 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "hash_of_maps": ("nested", "HashOfMaps"),
     "sockmap": ("sockets", "SocketMap"),
     "sockhash": ("sockets", "SocketHash"),
-    "reuseport_sockarray": ("sockets", "SocketMap"),
+    "reuseport_sockarray": ("sockets", "ReuseportArray"),
     "stack_trace": ("stack_trace", "StackTraceMap"),
     "cgroup_storage": ("storages", "CgroupStorage"),
     "percpu_cgroup_storage": ("storages", "PerCpuCgroupStorage"),

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 _MAX_KEY = 512
 _COOKIE = 8
-_FLAGS = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY
 
 
 class SocketMap(Map):
     """Sockets by key: `world.maps.m[0] = socket`. A program's lookup gives the socket's address."""
 
     indexed = True
+    _flags = base.F_NUMA_NODE | base.F_RDONLY | base.F_WRONLY
 
     def __init__(self, definition: MapDef, memory: Memory, cpus: int) -> None:
         super().__init__(definition, memory, cpus)
         made = definition
-        wrong = not made.max_entries or made.value_size not in (4, 8) or made.flags & ~_FLAGS or not made.key_size
+        wrong = not made.max_entries or made.value_size not in (4, 8) or made.flags & ~self._flags or not made.key_size
         if wrong or (self.indexed and made.key_size != 4):
             base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: key, entries, a value of 4 or 8 bytes")
         if made.key_size > _MAX_KEY:
@@ -95,3 +95,9 @@ class SocketHash(SocketMap):
     """Sockets by any key."""
 
     indexed = False
+
+
+class ReuseportArray(SocketMap):
+    """The sockets of a group that shares a port, by index."""
+
+    _flags = SocketMap._flags | base.F_RDONLY_PROG | base.F_WRONLY_PROG

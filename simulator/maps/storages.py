@@ -15,7 +15,6 @@ from simulator.memory import Memory, Region
 from simulator.program import MapDef
 
 _MAX_VALUE = 0xFFFF - 512
-_PAGE = 4096
 
 
 class Storage(Map):
@@ -103,10 +102,12 @@ class CgroupStorage(Storage):
 
     def _check_creation(self) -> None:
         made = self.definition
-        if made.key_size not in (8, 16) or not made.value_size or made.max_entries or made.flags & ~self._flags:
-            base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: a key of 8 or 16 bytes, a value, no entries")
-        if made.value_size > (_PER_CPU_LIMIT if self.per_cpu else _PAGE):
+        if made.key_size not in (8, 16) or not made.value_size:
+            base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: a key of 8 or 16 bytes, a value")
+        if made.value_size > (_PER_CPU_LIMIT if self.per_cpu else _MAX_VALUE):
             base.fail(errno.E2BIG, f"{made.type} map {made.name!r}: a value of {made.value_size} bytes")
+        if made.max_entries or made.flags & ~self._flags:
+            base.fail(errno.EINVAL, f"{made.type} map {made.name!r}: no entries, known flags")
 
 
 _PER_CPU_LIMIT = 32 << 10
