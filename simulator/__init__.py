@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.budgets import Budget, BudgetError, Effort, Overrun, effort
     from simulator.calling import Called, EnginesDifferError, Settings, engines_named, settings_now, using
     from simulator.decoding import as_struct
     from simulator.engines.engine import ENGINES, EngineUnavailable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from simulator.packet import InputRefused
     from simulator.program import MapDef, Object, Program
     from simulator.replaying import changes, replay
+    from simulator.reporting import Checked, github_annotations, sarif
     from simulator.results import (
         Aborted,
         Drop,
@@ -41,8 +43,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Aborted",
+    "Budget",
+    "BudgetError",
     "Called",
+    "Checked",
     "Drop",
+    "Effort",
     "EngineUnavailable",
     "EnginesDifferError",
     "Expectation",
@@ -56,6 +62,7 @@ __all__ = [
     "Object",
     "Outcome",
     "Outcomes",
+    "Overrun",
     "PacketBytes",
     "Pass",
     "Program",
@@ -70,16 +77,21 @@ __all__ = [
     "World",
     "as_struct",
     "changes",
+    "effort",
     "engines_named",
     "flow_svg",
+    "github_annotations",
     "load",
     "replay",
+    "sarif",
     "settings_now",
     "using",
     "verify",
 ]
 
 _MODULES = {
+    "simulator.budgets": ("Budget", "BudgetError", "Effort", "Overrun", "effort"),
+    "simulator.reporting": ("Checked", "github_annotations", "sarif"),
     "simulator.calling": ("Called", "EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
     "simulator.decoding": ("as_struct",),
     "simulator.engines.engine": ("ENGINES", "EngineUnavailable"),

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
-    from simulator import Program, Verdict
+    from simulator import Checked
 
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The verdict of one kernel, as it was asked for, on one program of a file."""
-
-    file: str
-    program: Program
-    kernel: str
-    verdict: Verdict
-
-    @property
-    def source(self) -> tuple[str, int] | None:
-        """File and line of the refused instruction; None where the object does not tell."""
-        insn = self.verdict.insn
-        before = [line for line in self.program.line_info if insn is not None and line.insn <= insn]
-        return (before[-1].file, before[-1].line) if before else None
-
-    @property
-    def title(self) -> str:
-        """Program and kernel."""
-        return f"{self.program.name} on {self.kernel}"
+SHOWN_LINES: Final = 8
+"""How many of the lines that grew, or cost most, a text report shows."""
 
 
-def write(form: str, checked: Sequence[Checked]) -> str:
-    """The verdicts in one of `FORMATS`, with a final newline unless there is nothing to say."""
-    text = FORMATS[form](checked)
+def write(form: str, checked: Sequence[Checked], unread: Mapping[str, str]) -> str:
+    """The verdicts in one of `FORMATS`, with a final newline unless there is nothing to say.
+
+    `unread` has the files that cannot be read, with the reason; forms that list what was tested say it, too.
+    """
+    text = _junit(checked, unread) if form == "junit" else FORMATS[form](checked)
     return f"{text}\n" if text else ""
 
 
@@ -54,6 +37,7 @@ def _text(checked: Sequence[Checked]) -> str:
             count = f"{verdict.insns_processed} instructions processed"
             lines.append(f"{each.file}: {each.program.name}: {word} by {verdict.kernel}, {count}")
             lines += [f"  = note: {warning}" for warning in verdict.warnings]
+            lines += _overrun(each)
         else:
             head, _, rest = refusal(each.program, verdict, each.file).render().partition("\n")
             lines += [click.style(head, fg="red"), *([rest] if rest else [])]
@@ -75,72 +59,75 @@ def as_dict(each: Checked) -> dict[str, Any]:
         "insn": verdict.insn,
         "line": each.source[1] if each.source else None,
         "insns_processed": verdict.insns_processed,
-    }
+    } | _budgeted(each)
+
+
+def _budgeted(each: Checked) -> dict[str, Any]:
+    """Of a program that exceeds its budget: what is allowed, and the lines that grew, with the difference."""
+    if each.overrun is None:
+        return {}
+    grown = [
+        {"file": spent.file, "line": spent.line, "text": spent.text, "processed": spent.processed, "more": more}
+        for spent, more in each.overrun.grown
+    ]
+    return {"budget": each.overrun.allowed, "grown": grown}
 
 
 def _json(checked: Sequence[Checked]) -> str:
     return json.dumps([as_dict(each) for each in checked], indent=2)
 
 
-def _refused(checked: Sequence[Checked]) -> list[Checked]:
-    return [each for each in checked if not each.verdict.accepted]
+def _overrun(each: Checked) -> list[str]:
+    """What a program costs more than its budget allows, and where."""
+    over = each.overrun
+    if over is None:
+        return []
+    head = f"{each.file}: {click.style('over-budget', fg='red')}: {each.text}"
+    rows = [(f"+{more}", spent) for spent, more in over.grown[:SHOWN_LINES]]
+    title = "lines that grew" if rows else "lines that cost most"
+    rows = rows or [(str(spent.processed), spent) for spent in over.effort.lines[:SHOWN_LINES]]
+    return [head, f"  | {title}", *(f"  | {count:>8}  {spent.place}: {spent.text}" for count, spent in rows)]
 
 
 def _sarif(checked: Sequence[Checked]) -> str:
-    refused = _refused(checked)
-    rules = [{"id": code, "name": code} for code in sorted({each.verdict.code for each in refused})]
-    run = {
-        "tool": {"driver": {"name": "bpflisp", "rules": rules}},
-        "results": [_sarif_result(each) for each in refused],
-    }
-    return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+    from simulator import sarif
 
-
-def _sarif_result(each: Checked) -> dict[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": each.source[0] if each.source else each.file}}
-    if each.source:
-        place["region"] = {"startLine": max(1, each.source[1])}
-    return {
-        "ruleId": each.verdict.code,
-        "level": "error",
-        "message": {"text": f"{each.title}: {each.verdict.message}"},
-        "locations": [{"physicalLocation": place, "logicalLocations": [{"name": each.program.name}]}],
-    }
+    return sarif(checked)
 
 
 def _github(checked: Sequence[Checked]) -> str:
-    lines = []
-    for each in _refused(checked):
-        file, line = each.source or (each.file, 0)
-        place = f"file={_property(file)}" + (f",line={line}" if line else "")
-        title = _property(f"refused[{each.verdict.code}]")
-        lines.append(f"::error {place},title={title}::{_data(f'{each.title}: {each.verdict.message}')}")
-    return "\n".join(lines)
+    from simulator import github_annotations
+
+    return "\n".join(github_annotations(checked))
 
 
-def _data(text: str) -> str:
-    """Text of a workflow command: the characters escaped that would end it."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _junit(checked: Sequence[Checked]) -> str:
+def _junit(checked: Sequence[Checked], unread: Mapping[str, str]) -> str:
     from xml.etree import ElementTree as Xml
 
-    failures = str(len(_refused(checked)))
-    suite = Xml.Element("testsuite", name="bpflisp check", tests=str(len(checked)), failures=failures, errors="0")
-    for each in checked:
-        case = Xml.SubElement(suite, "testcase", classname=each.file, name=f"{each.program.name}[{each.kernel}]")
-        if not each.verdict.accepted:
-            failure = Xml.SubElement(case, "failure", type=each.verdict.code, message=each.verdict.message)
-            failure.text = each.verdict.log
-    root = Xml.Element("testsuites")
-    root.append(suite)
+    root = Xml.Element("testsuites", name="bpflisp check")
+    for file in dict.fromkeys([*(each.file for each in checked), *unread]):
+        own = [each for each in checked if each.file == file]
+        failures, errors = sum(not each.fine for each in own), int(file in unread)
+        counts = {"tests": len(own) + errors, "failures": failures, "errors": errors, "skipped": 0}
+        suite = Xml.SubElement(root, "testsuite", {"name": _xml(file)} | {key: str(n) for key, n in counts.items()})
+        for each in own:
+            name = f"{each.program.name}[{each.kernel}]"
+            case = Xml.SubElement(suite, "testcase", classname=_xml(file), name=_xml(name), time="0")
+            if not each.fine:
+                failure = Xml.SubElement(case, "failure", type=each.code, message=_xml(each.text))
+                failure.text = _xml("\n".join(_overrun(each)) if each.verdict.accepted else each.verdict.log)
+        if file in unread:
+            case = Xml.SubElement(suite, "testcase", classname=_xml(file), name="load", time="0")
+            Xml.SubElement(case, "error", type="unreadable", message=_xml(unread[file]))
+    for key in ("tests", "failures", "errors"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     Xml.indent(root)
     return Xml.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _xml(text: str) -> str:
+    """Text without the characters that no XML document may have, however they are written."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 FORMATS: Final[Mapping[str, Callable[[Sequence[Checked]], str]]] = {
@@ -148,6 +135,6 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[Checked]], str]]] = {
     "json": _json,
     "sarif": _sarif,
     "github": _github,
-    "junit": _junit,
+    "junit": partial(_junit, unread={}),
 }
 """The forms of output by name."""

@@ -60,10 +60,15 @@ def test_json_of_several_files_and_kernels(capsys: pytest.CaptureFixture[str], r
 def test_sarif(capsys: pytest.CaptureFixture[str], refused: str) -> None:
     (run,) = json.loads(call(capsys, "check", PORT_BLOCKER, refused, "--format", "sarif").out)["runs"]
     (result,) = run["results"]
-    assert run["tool"]["driver"]["rules"] == [{"id": "packet-bounds", "name": "packet-bounds"}]
+    (rule,) = run["tool"]["driver"]["rules"]
+    assert (rule["id"], rule["name"]) == ("packet-bounds", "PacketBounds")
+    assert rule["properties"]["page"] == "docs/refusals/packet-bounds.md"
+    assert rule["shortDescription"]["text"]
+    assert rule["help"]["text"]
+    assert result["ruleIndex"] == 0
     assert result["ruleId"] == "packet-bounds"
     place = result["locations"][0]["physicalLocation"]
-    assert place == {"artifactLocation": {"uri": refused}, "region": {"startLine": 2}}
+    assert place == {"artifactLocation": {"uri": Path(refused).as_uri()}, "region": {"startLine": 2}}
 
 
 def test_github(capsys: pytest.CaptureFixture[str], refused: str) -> None:
@@ -77,11 +82,18 @@ def test_github_says_nothing_of_what_is_accepted(capsys: pytest.CaptureFixture[s
 
 
 def test_junit(capsys: pytest.CaptureFixture[str], refused: str) -> None:
-    suite = ElementTree.fromstring(call(capsys, "check", PORT_BLOCKER, refused, "--format", "junit").out)[0]
-    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
-    failure = suite[1].find("failure")
+    called = call(capsys, "check", PORT_BLOCKER, refused, "/nonexistent.o", "--format", "junit")
+    root = ElementTree.fromstring(called.out)
+    assert [root.get(key) for key in ("tests", "failures", "errors")] == ["3", "1", "1"]
+    accepted, failed, unread = (suite[0] for suite in root)
+    assert list(accepted) == []
+    failure = failed.find("failure")
     assert failure is not None
     assert failure.get("type") == "packet-bounds"
+    assert "offset is outside of the packet" in str(failure.text)
+    error = unread.find("error")
+    assert error is not None
+    assert "No such file" in str(error.get("message"))
 
 
 def test_a_pipe_gets_no_colours(capsys: pytest.CaptureFixture[str], refused: str) -> None:
