@@ -24,6 +24,12 @@ BRANCHES: Final[Mapping[Op, tuple[str, str]]] = {
 """Comparison -> the instruction that compares, and the condition under which the branch is taken."""
 
 
+OPPOSITE: Final[Mapping[str, str]] = {
+    "e": "ne", "ne": "e", "a": "be", "be": "a", "b": "ae", "ae": "b", "g": "le", "le": "g", "l": "ge", "ge": "l",
+}  # fmt: skip
+"""The conditions that hold where these do not."""
+
+
 def arithmetic(out: Code, op: Op, wide: bool, to: int, source: int | None, imm: int) -> None:
     """`to = to op (source | imm)`; `source` is None where the immediate is meant."""
     if op is Op.MOV:

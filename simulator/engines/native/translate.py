@@ -17,7 +17,7 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, STACK_SIZE, Kind, Op
 from simulator.engines.native import lookup
 from simulator.engines.native.access import Access, Checks
-from simulator.engines.native.alu import ATOMIC_OPS, BRANCHES, arithmetic, byte_order
+from simulator.engines.native.alu import ATOMIC_OPS, BRANCHES, OPPOSITE, arithmetic, byte_order
 from simulator.engines.native.encode import (
     R15,
     RAX,
@@ -120,17 +120,77 @@ class Translator:
         if block.bad:
             self._nothing_at(block.start)
             return
-        insns = block.insns
+        if self._is_short_loop(block):
+            self._turns(block, state)
+        else:
+            self._instructions(block.insns, state)
+        if block.next and block.next[-1] != following:
+            self.out.jump((self._name, block.next[-1]))
+
+    def _instructions(self, insns: Sequence[tuple[int, Insn]], state: State) -> None:
+        """Instructions one after the other, each stretch of them paid for when it begins."""
         for index, (at, insn) in enumerate(insns):
             if index == 0 or self._ends_stretch(insns[index - 1][1]):
                 length = next((n for n in range(index, len(insns)) if self._ends_stretch(insns[n][1])), len(insns) - 1)
                 self._left = length - index + 1
                 self._pay(at, self._left)
+            state = self._paid(at, insn, state)
+
+    def _paid(self, at: int, insn: Insn, state: State) -> State:
+        """One instruction that is paid for; the registers after it."""
+        self._left -= 1
+        self._one(at, insn, state)
+        return after(at, insn, state, self.given.known)
+
+    def _is_short_loop(self, block: Block) -> bool:
+        """Whether it is a loop of one block, and of one stretch of a few instructions."""
+        insns = block.insns
+        return (
+            0 < len(insns) <= _SHORT
+            and insns[-1][1].row.kind is Kind.BRANCH
+            and block.next[0] == block.start != block.next[1]
+            and all(sound(insn) and not self._ends_stretch(insn) for _, insn in insns)
+        )
+
+    def _turns(self, block: Block, state: State) -> None:
+        """Several turns of a loop, paid for at once; what an end before the last one leaves is given back.
+
+        Where there is fuel for fewer turns, each is paid for by itself.
+        """
+        out, insns, again, on = self.out, block.insns, (self._name, block.start), (self._name, block.next[1])
+        count, branch = len(insns), insns[-1][1]
+
+        def few(label: Hashable) -> None:
+            out.op_imm("add", FUEL, _TURNS * count)
+            one = object()
+            out.label(one)
+            self._pay(block.start, count)
+            self._left, now = count, state
+            for at, insn in insns[:-1]:
+                now = self._paid(at, insn, now)
+            out.branch(self._compare(branch), one)
+            out.jump(on)
+
+        def given_back(turns: int) -> Callable[[Hashable], None]:
+            def write(label: Hashable) -> None:
+                out.op_imm("add", FUEL, turns * count)
+                out.jump(on)
+
+            return write
+
+        out.op_imm("sub", FUEL, _TURNS * count)
+        out.branch("s", self.later(few))
+        self._left = _TURNS * count
+        for left in range(_TURNS - 1, -1, -1):
+            now = state
+            for at, insn in insns[:-1]:
+                now = self._paid(at, insn, now)
             self._left -= 1
-            self._one(at, insn, state)
-            state = after(at, insn, state, self.given.known)
-        if block.next and block.next[-1] != following:
-            self.out.jump((self._name, block.next[-1]))
+            condition = self._compare(branch)
+            if left:
+                out.branch(OPPOSITE[condition], self.later(given_back(left)))
+            else:
+                out.branch(condition, again)
 
     @staticmethod
     def _ends_stretch(insn: Insn) -> bool:
@@ -296,6 +356,10 @@ class Translator:
         """Nothing: the block goes on where the jump leads."""
 
     def _branch(self, at: int, insn: Insn, state: State) -> None:
+        self.out.branch(self._compare(insn), (self._name, at + 1 + insn.off))
+
+    def _compare(self, insn: Insn) -> str:
+        """Compares; the condition under which the branch is taken."""
         row, out, wide = insn.row, self.out, insn.row.width == 64
         name, condition = BRANCHES[row.op]
         if row.reg:
@@ -304,7 +368,7 @@ class Translator:
             out.op("test_imm32", X[insn.dst], imm=insn.imm, wide=wide)
         else:
             out.op_imm(name, X[insn.dst], insn.imm, wide=wide)
-        out.branch(condition, (self._name, at + 1 + insn.off))
+        return condition
 
     def _may_goto(self, at: int, insn: Insn, state: State) -> None:
         self.out.op("inc", slot(Slot.LOOPS))
@@ -406,6 +470,10 @@ class Translator:
         for register in range(FRAME_POINTER, 0, -1):
             out.pop(X[register])
         out.op("dec", slot(Slot.DEPTH))
+
+
+_SHORT, _TURNS = 24, 4
+"""Instructions of a loop at most whose turns are paid for together, and how many turns."""
 
 
 def _calls_itself(code: Sequence[Insn | None]) -> bool:

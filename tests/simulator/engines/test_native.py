@@ -239,3 +239,19 @@ def test_a_timer_runs_on_its_program() -> None:
         run(counting(), PACKET, world, engine)
         world.clock.advance(100)
         assert world.maps.count[1] == 77
+
+
+@needs_native
+@pytest.mark.parametrize("size", range(1, 12))
+def test_short_loops_count_and_fault_to_the_instruction(size: int) -> None:
+    """Turns of a loop of one block are paid for together: it may stop in any of them."""
+    code = [
+        mov(2, 0), copy(3, 1),
+        load(1, 4, 3, 0), imm(Op.ADD, 3, 1), imm(Op.ADD, 2, 1), branch(Op.NE, 2, 7, -4),
+        copy(0, 2), EXIT,
+    ]  # fmt: skip
+    for fuel in (*range(40), 1000):
+        reference, _, *native = both(program(code), {"memory": bytes(size)}, fuel=fuel)
+        for outcome in native:
+            assert (outcome.fault, outcome.r0) == (reference.fault, reference.r0)
+            assert outcome.insns_executed == reference.insns_executed
