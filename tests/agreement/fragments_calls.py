@@ -188,6 +188,10 @@ _SIZES = {
 }  # fmt: skip
 
 
+_PROBES = frozenset({4, 45, 112, 113, 114, 115, 148})
+"""Helpers whose third argument is an address of the kernel's or of user space."""
+
+
 def _call_with_arguments(w: Writer, number: int, proto: Proto) -> None:
     definition = None
     index = -1
@@ -207,6 +211,9 @@ def _call_with_arguments(w: Writer, number: int, proto: Proto) -> None:
             w.move(register, w.random.choice(w.holding(CONTEXT)))
         elif at in sizes:
             w.constant(register, w.choice(4, 8, 8, 16, 0))
+        elif w.parts.repeatable and number in _PROBES and at == 2:
+            # A number below 2**30 may be an address of what is simulated, and is none of the kernel's.
+            w.constant(register, w.choice(0, 100, -1, -4096, 0x7FFFFFFF, -0x7FFFFFFF))
         elif arg.type in (ArgType.ANYTHING, ArgType.SCALAR):
             have = [source for source in w.holding(SCALAR) if source > 5 or source == 0]
             w.move(register, w.random.choice(have)) if have and w.chance(0.4) else w.constant(register, w.number())

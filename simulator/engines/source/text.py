@@ -14,6 +14,7 @@ Names that the text uses besides registers are parameters of the function around
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from bpflisp.spec.alu import M32, M64
@@ -110,6 +111,8 @@ class FunctionText:
     defers: bool = False
     deferred: dict[int, str] = field(default_factory=dict)
     loaded: tuple[int, Access | None] | None = None
+    word: tuple[int, int, int, Line] | None = None
+    """The word of a map's value that `b` and `c` stand for: base register, size, offset, and the line that used it."""
 
     @property
     def is_program(self) -> bool:
@@ -403,11 +406,8 @@ class FunctionText:
     def atomic(self, insn: Insn, state: State) -> None:
         """Read, modify, write."""
         row, size, mask = insn.row, insn.row.size, (1 << insn.row.width) - 1
-        word = self._word(insn.dst, insn.off, size, state)
-        if word is not None and not row.fetch:
-            source, value = self.operand(insn.src, state, row.width)
-            new = self._arithmetic(row.op, row.width, "b[c]", source, Range(0, mask), value)
-            self.line(f"b = {word[0]}; c = {word[1]}; b[c] = {new}", word[2])
+        if not row.fetch and self._word(insn.dst, insn.off, size, state) is not None:
+            self._atomic_word(insn, state)
             return
         _, place = self._place(insn.dst, insn.off, state)
         access = Access(place, size, write=True)
@@ -461,6 +461,44 @@ class FunctionText:
         self.line("if r0 is None: return 0")
 
     # Calls.
+
+    def _atomic_word(self, insn: Insn, state: State) -> None:
+        """The same in a map's value, without fetching: by the page of words, and by the one of the word before where
+        that was in the same value and nothing came between."""
+        row, size = insn.row, insn.row.size
+        source, operand = self.operand(insn.src, state, row.width)
+        known, last, deferred = Range(0, (1 << row.width) - 1), self.word, insn.dst in self.deferred
+        self.word = None
+        # Only forwards: a page's words go on to the end of its value, but do not begin before it.
+        near = last is not None and last[:2] == (insn.dst, size) and insn.off >= last[2] and not deferred
+        if last is not None and near and self._only_moves_since(last[3]):
+            _, place = self._place(insn.dst, insn.off, state)
+            element = f"b[c + {(insn.off - last[2]) // size}]"
+            new = self._arithmetic(row.op, row.width, element, source, known, operand)
+            self.line(f"{element} = {new}", Access(place, size, write=True))
+            self.word = *last[:3], self.lines[-1]
+            return
+        word = self._word(insn.dst, insn.off, size, state)
+        assert word is not None
+        new = self._arithmetic(row.op, row.width, "b[c]", source, known, operand)
+        self.line(f"b = {word[0]}; c = {word[1]}; b[c] = {new}", word[2])
+        if not deferred:
+            self.word = insn.dst, size, insn.off, self.lines[-1]
+
+    def _only_moves_since(self, last: Line) -> bool:
+        """Whether what follows a line is a few plain assignments in the same suite, and none to its base register."""
+        assigned = f"r{self._base_of(last)} ="
+        for line in reversed(self.lines[-_NEAR:]):
+            if line is last:
+                return last.indent == self.indent
+            if line.indent != self.indent or not _MOVE.fullmatch(line.text) or line.text.startswith(assigned):
+                return False
+        return False
+
+    def _base_of(self, line: Line) -> int:
+        insn = self.around.program.code[line.slot]
+        assert insn is not None
+        return insn.dst
 
     def call(self, insn: Insn, state: State) -> None:
         """r0 = helper, function or kernel function."""
@@ -536,4 +574,7 @@ class FunctionText:
 
 
 RELOAD_PACKET = f"pkt = pages[{PACKET_BASE >> PAGE_BITS}]"
+_NEAR = 4
+"""Lines in which a word of the same value is looked for."""
+_MOVE = re.compile(r"r\d = [r\d +*&|^<>~-]+")
 _PLAIN_LOOKUP = frozenset({"hash", "array", "percpu_array", "percpu_hash", "lru_hash", "lru_percpu_hash"})
