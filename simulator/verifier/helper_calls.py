@@ -315,6 +315,9 @@ def check_argument_offset(m: Machine, register: int, reg: Reg, releases: bool, d
         return
     if reg.type in _ANY_FIXED_OFFSET:
         return
+    if reg.type == r.NOT_INIT:
+        # a kernel function's argument that nobody wrote: its offset could be anything
+        m.fail("variable ? access var_off=(0x0; 0xffffffffffffffff) disallowed")
     access.check_offset_free(m, register, reg, fixed_ok=reg.type in _FIXED_OFFSET)
 
 

@@ -35,15 +35,15 @@ def inside(w: Writer) -> None:
 _SECTIONS = (("bpf_rcu_read_lock", "bpf_rcu_read_unlock"), ("bpf_preempt_disable", "bpf_preempt_enable"))
 
 
-def section(w: Writer) -> None:
+def section(w: Writer, preempt: bool = False) -> None:
     """An RCU read-side section, or one that is not preempted, perhaps with another inside."""
-    opens, closes = w.random.choice(_SECTIONS)
+    opens, closes = _SECTIONS[1] if preempt and w.chance(0.9) else w.random.choice(_SECTIONS)
     if not may_call(w, opens) or w.depth > 2:
         return
     w.call_kernel(opens)
     w.registers.pop(0, None)
     w.depth += 1
-    section(w) if w.chance(0.25) else inside(w)
+    section(w, preempt=True) if w.chance(0.25) else inside(w)
     w.depth -= 1
     if w.chance(0.93):
         w.call_kernel(closes)
@@ -314,7 +314,7 @@ def global_call(w: Writer) -> None:
         return
     count = w.choice(0, 1, 2, 3)
     for register in range(1, count + 1):
-        w.constant(register, w.number()) if w.chance(0.8) else w.move(register, FRAME_POINTER)
+        w.constant(register, w.number()) if w.chance(0.95) else w.move(register, FRAME_POINTER)
         w.kept.add(register)
     w.kept -= {1, 2, 3}
     label = w.label()

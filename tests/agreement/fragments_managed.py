@@ -9,6 +9,13 @@ from tests.agreement.fragments_memory import key_on_stack
 from tests.agreement.fragments_numbers import arithmetic
 from tests.agreement.writer import CONTEXT, OTHER, Callee, Value, Writer
 
+_TRACING = frozenset({"tracing", "kprobe", "tracepoint", "raw_tracepoint", "perf_event", "socket_filter"})
+
+
+def _may_hold(w: Writer) -> bool:
+    """Whether maps of such a program may have locks, timers and lists; now and then it is not asked."""
+    return w.parts.type not in _TRACING or w.chance(0.03)
+
 
 def _looked_up(w: Writer, value: str, kind: str = "hash") -> int:
     """A register that points to a value with managed fields."""
@@ -50,13 +57,13 @@ def _touch(w: Writer, base: int, *places: int) -> None:
 
 def spin_lock(w: Writer) -> None:
     """A lock in a map's value, taken and given back."""
-    if w.depth > 1:
+    if w.depth > 1 or not _may_hold(w):
         return
     value = _looked_up(w, "spin")
-    _address(w, 1, value, w.choice(0, 0, 0, 0, 0, 0, 0, 8))
+    _address(w, 1, value, 0 if w.chance(0.97) else 8)
     w.call(93)
     for _ in range(w.choice(0, 1, 2)):
-        _touch(w, value, 8) if w.chance(0.6) else inside(w)
+        _touch(w, value, 8) if w.chance(0.95) else inside(w)
     if w.chance(0.93):
         _address(w, 1, value, 0)
         w.call(94)
@@ -80,7 +87,7 @@ def resilient_lock(w: Writer) -> None:
     if w.chance(0.93):
         w.jump(Op.NE, 0, past, imm=0)
     w.depth += 1
-    if w.chance(0.2):
+    if w.chance(0.08):
         resilient_lock(w)
     else:
         _touch(w, value, 0)
@@ -104,7 +111,7 @@ def _forget(w: Writer) -> None:
 
 def timer(w: Writer) -> None:
     """A timer in a map's value: initialised, given a function, started."""
-    if len(w.parts.functions) >= 3 or w.depth > 1:
+    if len(w.parts.functions) >= 3 or w.depth > 1 or not _may_hold(w):
         return
     value = _looked_up(w, "timer")
     for step in w.random.choice(((0, 1, 2), (0, 1), (1, 2), (0, 2), (3,))):
@@ -130,13 +137,13 @@ def _later(w: Writer) -> int:
     """A function that is called later, with a map, a key and a value."""
     label = w.label()
     given = {1: Value(OTHER), 2: Value(OTHER), 3: Value(OTHER)}
-    w.parts.functions.append(Callee(label, given, callback=True))
+    w.parts.functions.append(Callee(label, given, callback=True, later=True))
     return label
 
 
 def work(w: Writer) -> None:
     """Work that is left for later."""
-    if not may_call(w, "bpf_wq_init") or len(w.parts.functions) >= 3 or w.depth > 1:
+    if not may_call(w, "bpf_wq_init") or len(w.parts.functions) >= 3 or w.depth > 1 or not _may_hold(w):
         return
     value = _looked_up(w, "queue")
     for step in w.random.choice(((0, 1, 2), (0, 1), (1, 2), (0, 2))):
@@ -229,8 +236,8 @@ def kept(w: Writer) -> None:
             w.jump(Op.EQ, dst, past, imm=0)
         _touch(w, dst, 0, 8)
     else:
-        one = _new(w, w.random.choice(("plain_one", "plain_one", "plain_one", "list_one")))
-        _address(w, 1, value, w.choice(0, 0, 0, 0, 0, 8, 16, 4))
+        one = _new(w, w.random.choice(("plain_one",) * 14 + ("list_one",)))
+        _address(w, 1, value, 0 if w.chance(0.94) else w.choice(8, 16, 4))
         w.move(2, one)
         w.call(194)
         w.registers[0] = Value(OTHER)
@@ -246,7 +253,7 @@ def kept(w: Writer) -> None:
 
 def listed(w: Writer) -> None:
     """An object put into a list or a tree under its lock, or taken out of one."""
-    if not may_call(w, "bpf_rbtree_add_impl") or w.depth > 0 or len(w.parts.functions) >= 3:
+    if not may_call(w, "bpf_rbtree_add_impl") or w.depth > 0 or len(w.parts.functions) >= 3 or not _may_hold(w):
         return
     counted = w.chance(0.4)
     name = "counted_one" if counted else w.random.choice(("list_one", "tree_one"))

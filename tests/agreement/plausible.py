@@ -61,7 +61,7 @@ class Aim:
     repeatable: bool = False
 
 
-VERDICTS = Aim(TYPES, VERDICT_FRAGMENTS, 0.4)
+VERDICTS = Aim(TYPES, VERDICT_FRAGMENTS, 0.3)
 RUNS = Aim(RUN_TYPES, RUN_FRAGMENTS, 0.04, repeatable=True)
 
 
@@ -176,15 +176,17 @@ def _function(parts: Parts, callee: Callee, fragments: Mapping[Fragment, int]) -
         chosen = [callback_body]
     for _ in range(parts.random.choice((1, 1, 2, 3))):
         parts.random.choice(chosen)(w)
-    _leave(w, callee.callback)
+    _leave(w, callee.callback, callee.later)
 
 
-def _leave(w: Writer, small: bool = False) -> None:
+def _leave(w: Writer, small: bool = False, zero: bool = False) -> None:
     """The end of a function: a number that the program type may return, and the way out of failed tests."""
     if w.parts.repeatable:
         publish(w)
         small = small or w.parts.type in _RETURN_LITTLE
-    if small:
+    if zero and w.chance(0.9):
+        w.constant(0, 0)
+    elif small:
         w.move(0, scalar(w))
         w.alu(Op.AND, 0, 1)
     elif w.parts.repeatable and w.chance(0.7):
@@ -201,7 +203,7 @@ def _leave(w: Writer, small: bool = False) -> None:
     if all(node.to != w.fail for node in w.parts.nodes):
         return
     w.place(w.fail)
-    w.constant(0, w.choice(0, 0, 1, 1, 1 if small else 2))
+    w.constant(0, 0 if zero else w.choice(0, 0, 1, 1, 1 if small else 2))
     w.emit(Insn(0x95))
 
 

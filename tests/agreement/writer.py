@@ -51,13 +51,14 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Callee:
-    """A function that is still to be written: its label, what it finds in its registers, and whether a helper calls
-    it, so that it may return 0 or 1 alone."""
+    """A function that is still to be written: its label, what it finds in its registers, whether a helper calls
+    it, so that it may return 0 or 1 alone, and whether that is later, so that it has to return 0."""
 
     label: int
     registers: dict[int, Value]
     callback: bool = False
     is_global: bool = False
+    later: bool = False
 
 
 @dataclass
