@@ -271,6 +271,13 @@ _MORE_FLAGS = {
 """Flags that the sets of the data lack, and that 6.18.44 acts on: its log shows what these give as ptr_or_null_."""
 
 
+_MORE_SETS: dict[str, list[list[Any]]] = {
+    name: [["test_sk_check_kfunc_ids", ["RELEASE"], ["sched_cls", "tracing", "syscall"]]]
+    for name in ("bpf_kfunc_call_test_release", "bpf_kfunc_call_memb_release")
+}
+"""Registrations that the data lack, of functions for the kernel's own tests: 6.18.44 asks for a reference there."""
+
+
 def kfuncs(shared: Path) -> list[dict[str, Any]]:
     """One row a kfunc; `args` and `ret` where the probed kernel's BTF has it, else absent."""
     rows = []
@@ -280,6 +287,7 @@ def kfuncs(shared: Path) -> list[dict[str, Any]]:
             row["ret"] = kfunc["ret"]
             row["args"] = [[arg["name"], arg["ctype"]] for arg in kfunc["args"]]
         row["sets"] = [[entry["set"], sorted(_flags(kfunc["name"], entry)), _types(entry)] for entry in kfunc["sets"]]
+        row["sets"] += _MORE_SETS.get(kfunc["name"], [])
         rows.append(row)
     return rows
 

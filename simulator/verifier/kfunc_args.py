@@ -295,6 +295,8 @@ def _iterator(
     name = head.name.removeprefix("bpf_iter_")
     slots = made.btf.size_of(target) // 8
     made.iterator_slots = slots
+    if made.name == "bpf_iter_css_task_new" and not _may_lock_css(m):
+        m.fail("css_task_iter is only allowed in bpf_lsm, bpf_iter and sleepable progs")
     if "ITER_NEW" in made.flags:
         iterators.make(m, register, reg, name, slots, idx, "RCU_PROTECTED" in made.flags)
         return
@@ -302,6 +304,11 @@ def _iterator(
     made.ref = made.iterator.reg(m.state).ref
     if "ITER_DESTROY" in made.flags:
         iterators.destroy(m, made.iterator, slots)
+
+
+def _may_lock_css(m: Machine) -> bool:
+    """Whether a lock on the tasks of control groups cannot be held already where such a program runs."""
+    return m.state.sleepable or m.program_type == "lsm" or m.attach_type == "trace_iter"
 
 
 def _object(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int, head: BtfType | None, is_map: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tests.agreement.fragments_calls import function_call, helper_call, legacy_packet, socket, tail_call
 from tests.agreement.fragments_kernel import (
+    any_call,
     arena,
     dynptr,
     global_call,
@@ -61,8 +62,9 @@ FRAGMENTS: dict[Fragment, int] = {
 
 
 VERDICT_FRAGMENTS: dict[Fragment, int] = FRAGMENTS | {
-    section: 2, interrupts: 2, iterator: 2, tasks: 1, task: 2, dynptr: 3, throw: 1, global_call: 2, arena: 1,
-    allocated: 2, kept: 2, listed: 3, resilient_lock: 2, spin_lock: 2, timer: 2, work: 1, looped: 2, each_element: 2,
+    section: 2, interrupts: 2, iterator: 2, tasks: 1, task: 2, dynptr: 3, throw: 1, any_call: 2, global_call: 2,
+    arena: 1, allocated: 2, kept: 2, listed: 3, resilient_lock: 2, spin_lock: 2, timer: 2, work: 1, looped: 2,
+    each_element: 2,
 }  # fmt: skip
 """The same for programs that are to be judged alone: kernel functions, and objects that the kernel manages."""
 

@@ -346,3 +346,50 @@ def arena(w: Writer) -> None:
     w.registers.pop(dst, None)
     w.registers.pop(0, None)
     w.used("arenas")
+
+
+_NOT_BY_THEMSELVES = ("bpf_wq_", "bpf_task_work_", "bpf_throw", "__bpf_trap")
+
+
+def any_call(w: Writer) -> None:
+    """A call of any kernel function that the program may call, with arguments that are of about the right kind."""
+    allowed = sorted(kfuncs.allowed(w.parts.type, w.parts.attach_type) or ())
+    names = [name for name in allowed if not name.startswith(_NOT_BY_THEMSELVES)]
+    found = kfuncs.by_name(w.random.choice(names)) if names else None
+    if found is None or found.args is None or len(found.args) > 5:
+        return
+    spot = 200
+    for register, arg in enumerate(found.args, 1):
+        if not arg.type.endswith("*"):
+            w.constant(register, w.choice(0, 0, 1, 4, 8, 8, 16, -1))
+        elif w.holding(CONTEXT) and any(word in arg.type for word in ("sk_buff", "xdp", "_md", "_kern")):
+            w.move(register, w.random.choice(w.holding(CONTEXT)))
+        else:
+            spot += 24
+            _pointer_argument(w, register, -spot, arg)
+        w.kept.add(register)
+    w.kept -= {1, 2, 3, 4, 5}
+    w.call_kernel(found.name)
+    if not (found.ret or "").endswith("*"):
+        w.registers[0] = Value(SCALAR)
+    elif w.chance(0.5):
+        w.jump(Op.EQ, 0, w.fail, imm=0)
+        w.load(w.free(but=(0,)), 0, w.choice(0, 0, 8), w.choice(4, 8))
+    w.used("kernel-functions")
+
+
+def _pointer_argument(w: Writer, register: int, off: int, arg: kfuncs.KfuncArg) -> None:
+    if "map" in arg.name and w.chance(0.8):
+        w.load_map(register, w.new_map(MapDef("", "array", 4, 8, 1)))
+    elif w.chance(0.12):
+        w.constant(register, 0)
+    elif "task" in arg.type and w.chance(0.7) and register == 1:
+        w.call(158)
+        w.move(1, 0)
+    elif w.holding(MEMORY) and w.chance(0.2):
+        w.move(register, w.random.choice(w.holding(MEMORY)))
+    else:
+        if w.chance(0.8):
+            for at in (0, 8, 16):
+                w.store(FRAME_POINTER, off + at, 8, imm=0)
+        at_stack(w, register, off, 24)

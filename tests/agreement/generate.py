@@ -36,7 +36,7 @@ from tests.agreement.workers import Lost, work
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KERNEL = "6.18"
-SECONDS = 60.0
+SECONDS = 300.0
 
 TYPES = "types"
 """The name in records of the BTF of `types`, which programs and maps with managed objects have."""
