@@ -83,7 +83,8 @@ _MAP_RECORDED: Final = frozenset(
         "bpf_map_lookup_percpu_elem",
     }
 )  # fmt: skip
-_CALLED_UNDER_LOCK: Final = frozenset({"bpf_spin_unlock", "bpf_kptr_xchg"})
+_CALLED_UNDER_LOCK: Final = frozenset({94, 194})
+"""bpf_spin_unlock and bpf_kptr_xchg."""
 _TEXT_SIZED: Final = frozenset(
     {
         "bpf_get_stack", "bpf_get_task_stack", "bpf_probe_read_str", "bpf_probe_read_kernel_str",
@@ -141,6 +142,8 @@ class Helpers:
 
 def call(m: Machine, idx: int, insn: Insn) -> int:
     """A call of a helper; returns the next slot, or EXIT where the call ends the path."""
+    if m.state.holds.locks and insn.imm not in _CALLED_UNDER_LOCK:
+        m.fail("function calls are not allowed while holding a lock")
     offered = m.helpers.offered.get(insn.imm)
     if offered is None:
         offered = m.helpers.offered[insn.imm] = _offered(m, idx, insn.imm)
@@ -210,11 +213,9 @@ def _check_hook(m: Machine, proto: Proto) -> None:
 
 
 def _check_place(m: Machine, made: Call, number: int) -> None:
-    """That the helper may be called here: under a lock, where sleeping is not allowed."""
+    """That the helper may be called here, where sleeping is perhaps not allowed."""
     holds = m.state.holds
     proto = made.proto
-    if holds.locks and made.name not in _CALLED_UNDER_LOCK:
-        m.fail("function calls are not allowed while holding a lock")
     if proto.might_sleep and not m.state.sleepable:
         m.fail("helper call might sleep in a non-sleepable prog")
     if not proto.might_sleep:
