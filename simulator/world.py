@@ -137,6 +137,7 @@ class World:
         self.cpu = cpu
         self.memory = Memory()
         self.maps = Maps()
+        self._unfilled: list[Any] = []
         self.handles: dict[int, Map] = {}
         """Maps by the number that programs hold as their address."""
         self.clock = Clock()
@@ -180,6 +181,7 @@ class World:
             maps = maps.maps.values()
         for definition in maps:
             self.add_map(definition)
+        self._fill()
 
     def add_programs(self, programs: Mapping[str, Program]) -> None:
         """Makes programs known by name, so that prog arrays can name them."""
@@ -197,6 +199,8 @@ class World:
         self.maps._maps[name or definition.name] = made
         self.handles[made.handle] = made
         made.on_free = self._freed
+        if definition.slots and definition.type in ("array_of_maps", "hash_of_maps"):
+            self._unfilled.append(made)
         return made
 
     def _freed(self, address: int, fields: Sequence[Field]) -> None:
@@ -211,10 +215,20 @@ class World:
         Maps are found by name. ValueError where the world has another map of that name: of another kind or size.
         """
         names = [definition.name for definition in program.maps]
-        return [
+        bound = [
             self._bound(name if names.count(name) == 1 and name else f"{name}#{index}", definition)
             for index, (name, definition) in enumerate(zip(names, program.maps, strict=True))
         ]
+        self._fill()
+        return bound
+
+    def _fill(self) -> None:
+        """Puts maps into the maps of maps that name them as their first entries."""
+        for outer in self._unfilled:
+            for index, name in outer.definition.slots.items():
+                if name in self.maps:
+                    outer.set(index.to_bytes(outer.definition.key_size, "little"), self.maps[name])
+        self._unfilled = []
 
     @property
     def cpu(self) -> int:

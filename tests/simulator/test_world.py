@@ -225,3 +225,16 @@ def test_a_copy_replays_on_another_engine() -> None:
     copies = [world.copy() for _ in HERE]
     runs = [[run(made, PACKET, copy, engine).r0 for _ in range(3)] for engine, copy in zip(HERE, copies, strict=True)]
     assert runs[1:] == runs[:1] * (len(HERE) - 1)
+
+
+@pytest.mark.parametrize("engine", ["reference", "python"])
+def test_maps_that_an_object_puts_into_a_map_are_there(engine: str) -> None:
+    from pathlib import Path
+
+    from simulator import load
+
+    obj = load(Path(__file__).parents[2] / "fixtures" / "objects" / "awkward.bpf.o")
+    for world in (World(obj), World()):
+        assert obj["uses_data"].run(bytes(64), world, engine).retval == 2
+        assert (world.maps.outer[0], world.maps.outer[2]) == (world.maps.first, world.maps.second)
+        assert world.maps.first[0] == 5
