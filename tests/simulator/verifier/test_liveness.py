@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bpflisp.spec.kernels import profile
 from simulator.program import Program
+from simulator.verifier.cfg import functions_of, postorder_of
 from simulator.verifier.layout import Layout, prepare
-from simulator.verifier.liveness import Query, StackLiveness
+from simulator.verifier.liveness import ALL_SLOTS, Query, StackLiveness
+from simulator.verifier.slots import Slots
 from tests.simulator.verifier.layout_cases import EXIT, MOV0, call, insn
 
 FP8, FP16 = 1, 2
@@ -127,3 +132,70 @@ def test_slots_near_the_frame_pointer_have_to_be_written_each_time() -> None:
     live.update([], [0])
     before = live.query(0, [], [0])
     assert (alive(before, 0, 0), alive(before, 0, 1)) == (True, True)
+
+
+class WholePasses:
+    """The same analysis of one function in the plainest way: passes over every instruction until none changes."""
+
+    def __init__(self, slots: Slots, order: list[int]) -> None:
+        self.slots, self.order = slots, order
+        count = len(slots)
+        self.reads, self.writes, self.live, self.written = ([0] * count for _ in range(4))
+        self.seen = [False] * count
+        self.updated = self.shrunk = False
+
+    def step(self, at: int, read: int, write: int) -> None:
+        if read & ~self.reads[at]:
+            self.updated = self.updated or bool((self.reads[at] | read) & ~self.live[at])
+            self.reads[at] |= read
+        old = self.writes[at] & 0xFFFFFFFF
+        mask = write & old if self.seen[at] else write
+        if (mask or self.seen[at]) and old != mask:
+            self.writes[at], self.updated = mask, True
+            self.shrunk = self.shrunk or bool(old & ~mask)
+        self.seen[at] = True
+
+    def update(self) -> None:
+        if not self.updated:
+            return
+        if self.shrunk:
+            self.written = [0] * len(self.written)
+        changed = True
+        while changed:
+            changed = False
+            for at in self.order:
+                following = self.slots.successors(at)
+                if not following:
+                    continue
+                after, always = 0, ALL_SLOTS
+                for slot in following:
+                    after, always = after | self.live[slot], always & self.written[slot]
+                new = (after & ~self.writes[at] | self.reads[at], always | self.writes[at])
+                changed = changed or new != (self.live[at], self.written[at])
+                self.live[at], self.written[at] = new
+        self.updated = self.shrunk = False
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_runs_give_what_whole_passes_give(data: st.DataObject) -> None:
+    """On any graph, with any marks in any order, also with what was not propagated yet."""
+    size = data.draw(st.integers(2, 12))
+    jumps = data.draw(st.lists(st.one_of(st.none(), st.integers(0, size - 1)), min_size=size - 1, max_size=size - 1))
+    rows = [MOV0 if target is None else insn(0x15, 1, off=target - at - 1) for at, target in enumerate(jumps)]
+    slots = Slots.of(b"".join(rows) + EXIT)
+    functions = functions_of([0], slots)
+    (order,) = postorder_of(functions, slots)
+    runs = StackLiveness(slots, [0], [order], [0] * size, [False] * size)
+    passes = WholePasses(slots, order)
+    masks = st.sampled_from([0, 1, 2, 3, 4, 1 << 40, 1 << 40 | 1])
+    for _ in range(data.draw(st.integers(1, 12))):
+        at = data.draw(st.sampled_from(order))
+        read, write = data.draw(masks), data.draw(masks)
+        runs.enter([], [0])
+        step(runs, at, read, write)
+        passes.step(at, read, write)
+        if data.draw(st.booleans()):
+            runs.update([], [0])
+            passes.update()
+        assert [runs.query(slot, [], [0]).alive(0) for slot in order] == [passes.live[slot] for slot in order]
