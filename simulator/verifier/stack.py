@@ -379,37 +379,45 @@ def check_initialized(
     if raw:
         _refuse_dynptr_bytes(m, frame, start, last + size)
         return True
-    if size:
-        first, end = (-start - 1) // 8, -(last + size) // 8
-        touched = (2 << first) - (1 << end)
-        if (
-            not writes
-            and first < len(frame.stack)
-            and all(_is_readable(m, slot) for slot in frame.stack[end : first + 1])
-        ):
-            m.liveness.read(frame.number, m.idx, touched)
-            return False
+    if size and not writes and _read_whole_slots(m, frame, start, last + size):
+        return False
     for at in range(start, last + size):
-        low = -at - 1
-        spi, byte = low // 8, low % 8
-        slot = frame.stack[spi] if spi < len(frame.stack) else NO_SLOT
-        kind = slot.types[byte]
-        if kind == MISC:
-            pass
-        elif kind == ZEROED or (kind == INVALID and m.uninit_stack_ok and slot is not NO_SLOT):
-            if writes:
-                types = bytearray(slot.types)
-                types[byte] = MISC
-                frame.stack[spi] = Slot(bytes(types), slot.reg) if slot.is_special else plain_slot(bytes(types))
-        elif slot.types[7] == SPILL:
-            if writes:
-                frame.stack[spi] = plain_slot(bytes(k if k == INVALID else MISC for k in slot.types))
-        else:
+        if not _touch_byte(m, frame, at, writes):
             read = "invalid indirect read" if indirect else "invalid read"
             where = f"off {start}" if ptr.num.mask == 0 else f"var_off {num_text(ptr)}"
             m.fail(f"{read} from stack R{register} {where}+{at - start} size {size}")
-        m.liveness.read(frame.number, m.idx, 1 << spi)
+        m.liveness.read(frame.number, m.idx, 1 << ((-at - 1) // 8))
     return False
+
+
+def _read_whole_slots(m: Machine, frame: Frame, start: int, end: int) -> bool:
+    """Notes a read of the bytes from `start` up to `end` where all the slots that they lie in may be read; else False."""
+    first, last = (-start - 1) // 8, -end // 8
+    if first >= len(frame.stack) or not all(_is_readable(m, slot) for slot in frame.stack[last : first + 1]):
+        return False
+    m.liveness.read(frame.number, m.idx, (2 << first) - (1 << last))
+    return True
+
+
+def _touch_byte(m: Machine, frame: Frame, at: int, writes: bool) -> bool:
+    """Whether a byte may be read by a helper; where it may be written, what it holds is unknown afterwards."""
+    low = -at - 1
+    spi, byte = low // 8, low % 8
+    slot = frame.stack[spi] if spi < len(frame.stack) else NO_SLOT
+    kind = slot.types[byte]
+    if kind == MISC:
+        return True
+    if kind == ZEROED or (kind == INVALID and m.uninit_stack_ok and slot is not NO_SLOT):
+        if writes:
+            types = bytearray(slot.types)
+            types[byte] = MISC
+            frame.stack[spi] = Slot(bytes(types), slot.reg) if slot.is_special else plain_slot(bytes(types))
+        return True
+    if slot.types[7] != SPILL:
+        return False
+    if writes:
+        frame.stack[spi] = plain_slot(bytes(k if k == INVALID else MISC for k in slot.types))
+    return True
 
 
 def _is_readable(m: Machine, slot: Slot) -> bool:
