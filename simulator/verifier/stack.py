@@ -391,7 +391,7 @@ def check_initialized(
 
 
 def _read_whole_slots(m: Machine, frame: Frame, start: int, end: int) -> bool:
-    """Notes a read of the bytes from `start` up to `end` where all the slots that they lie in may be read; else False."""
+    """Notes a read of the bytes from `start` up to `end` where all the slots that they lie in may be read."""
     first, last = (-start - 1) // 8, -end // 8
     if first >= len(frame.stack) or not all(_is_readable(m, slot) for slot in frame.stack[last : first + 1]):
         return False
