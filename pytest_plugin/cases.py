@@ -15,6 +15,7 @@ from bpflisp import CompileError
 from bpflisp.spec.kernels import UnknownKernelError, profile
 from pytest_plugin.deadlines import aside
 from pytest_plugin.failures import WATCH, Watch
+from pytest_plugin.reports import checks
 from pytest_plugin.summary import ENGINE, KERNEL, LEFT_OUT
 from simulator import ENGINES, LoadError, Program, RefusedError, engines_named, load, settings_now, using
 
@@ -166,12 +167,15 @@ class CheckItem(pytest.Item):
         if self.program is None:
             raise UnloadableError(self.problem)
         verdict = self.program.verify(self.kernel, self.btf)
+        reports = checks.of(self.config)
+        if reports is not None:
+            reports.judge(self, self.program, self.kernel, self.btf, verdict)
         if not verdict.accepted:
             raise RefusedError(self.program, verdict, str(self.path))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The refusal alone: there is no code of the user's to show."""
-        if isinstance(excinfo.value, RefusedError | UnloadableError):
+        if isinstance(excinfo.value, RefusedError | UnloadableError | checks.OverBudgetError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

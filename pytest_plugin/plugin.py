@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = ("python", ("6.18",))
 _TABLE = "bpf engines and kernels"
+_CHECKS = ("--bpf-budget", "--bpf-sarif", "--bpf-annotations")
 _COVERAGE = ("--bpf-cov", "--bpf-cov-report", "--bpf-cov-fail-under")
 
 MARKER = "bpf(kernels=..., engine=...): run this test once for each of these kernels and engines"
@@ -54,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--bpf-seed", type=int, metavar="N", help="the seed of worlds' random numbers, where a test has none"
     )
+    group.addoption("--bpf-budget", metavar="FILE", help="fail checked programs that need more than this file allows")
+    group.addoption("--bpf-sarif", metavar="FILE", help="write refusals of the check to this file, for code scanning")
+    group.addoption("--bpf-annotations", action="store_true", help="print refusals of the check as GitHub annotations")
     parser.addini("bpf_check", "globs of objects and sources to verify", type="linelist", default=[])
     parser.addini("bpf_engine", "the engine that programs run on, or all", default="python")
     parser.addini("bpf_kernels", "the kernels that programs are verified for", type="args", default=["6.18"])
@@ -72,6 +76,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         coverage.require_countable(_engine(config))
         config.pluginmanager.register(coverage.CoverageRun(config), coverage.NAME)
+    if any(config.getoption(name) for name in _CHECKS):
+        from pytest_plugin.reports import checks
+
+        config.pluginmanager.register(checks.Checks(config), checks.NAME)
     if config.getoption("--bpf-check") or config.getini("bpf_check"):
         from pytest_plugin.cases import matching
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulator.packet import InputRefused
     from simulator.program import MapDef, Object, Program
     from simulator.replaying import changes, replay
-    from simulator.reporting import Checked, github_annotations, sarif
+    from simulator.reporting import Checked, github_annotations, joined_sarif, sarif
     from simulator.results import (
         Aborted,
         Drop,
@@ -81,6 +81,7 @@ __all__ = [
     "engines_named",
     "flow_svg",
     "github_annotations",
+    "joined_sarif",
     "load",
     "replay",
     "sarif",
@@ -91,7 +92,7 @@ __all__ = [
 
 _MODULES = {
     "simulator.budgets": ("Budget", "BudgetError", "Effort", "Overrun", "effort"),
-    "simulator.reporting": ("Checked", "github_annotations", "sarif"),
+    "simulator.reporting": ("Checked", "github_annotations", "joined_sarif", "sarif"),
     "simulator.calling": ("Called", "EnginesDifferError", "Settings", "engines_named", "settings_now", "using"),
     "simulator.decoding": ("as_struct",),
     "simulator.engines.engine": ("ENGINES", "EngineUnavailable"),

@@ -22,6 +22,10 @@ VERSION: Final = 1
 """Of the form of a budget's file."""
 
 
+SHOWN_LINES: Final = 8
+"""How many lines of the source a report of an overrun shows."""
+
+
 class BudgetError(Exception):
     """A budget cannot be read; the message says where and why."""
 
@@ -69,6 +73,14 @@ class Overrun:
         more = self.effort.processed - self.allowed
         share = f", {more / self.allowed:.1%}" if self.allowed else ""
         return f"{self.effort.processed} instructions processed, {more} more than the budget of {self.allowed}{share}"
+
+    @property
+    def told(self) -> list[str]:
+        """The lines that grew, or where none did the lines that cost most, as a report shows them."""
+        rows = [(f"+{more}", spent) for spent, more in self.grown[:SHOWN_LINES]]
+        title = "lines that grew" if rows else "lines that cost most"
+        rows = rows or [(str(spent.processed), spent) for spent in self.effort.lines[:SHOWN_LINES]]
+        return [f"  | {title}", *(f"  | {count:>8}  {spent.place}: {spent.text}" for count, spent in rows)]
 
 
 def effort(program: Program, kernel: str = "6.18", kernel_btf: Any = None, cpus: int = 2) -> Effort:

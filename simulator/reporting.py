@@ -92,6 +92,17 @@ def sarif(checked: Sequence[Checked]) -> str:
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
+def joined_sarif(logs: Iterable[str]) -> str:
+    """One log of the results of several that `sarif` wrote, each rule once."""
+    runs = [json.loads(log)["runs"][0] for log in logs] or [json.loads(sarif([]))["runs"][0]]
+    rules = {rule["id"]: rule for run in runs for rule in run["tool"]["driver"]["rules"]}
+    order = sorted(rules)
+    results = [result | {"ruleIndex": order.index(result["ruleId"])} for run in runs for result in run["results"]]
+    driver = runs[0]["tool"]["driver"] | {"rules": [rules[code] for code in order]}
+    run = runs[0] | {"tool": {"driver": driver}, "results": results}
+    return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
+
+
 def _rule(code: str) -> dict[str, Any]:
     """A class: what it means and what to do, with the page about it where there is one."""
     from simulator.verifier.advice import advice_of

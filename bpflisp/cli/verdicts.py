@@ -13,9 +13,6 @@ import click
 if TYPE_CHECKING:
     from simulator import Checked
 
-SHOWN_LINES: Final = 8
-"""How many of the lines that grew, or cost most, a text report shows."""
-
 
 def write(form: str, checked: Sequence[Checked], unread: Mapping[str, str]) -> str:
     """The verdicts in one of `FORMATS`, with a final newline unless there is nothing to say.
@@ -83,10 +80,7 @@ def _overrun(each: Checked) -> list[str]:
     if over is None:
         return []
     head = f"{each.file}: {click.style('over-budget', fg='red')}: {each.text}"
-    rows = [(f"+{more}", spent) for spent, more in over.grown[:SHOWN_LINES]]
-    title = "lines that grew" if rows else "lines that cost most"
-    rows = rows or [(str(spent.processed), spent) for spent in over.effort.lines[:SHOWN_LINES]]
-    return [head, f"  | {title}", *(f"  | {count:>8}  {spent.place}: {spent.text}" for count, spent in rows)]
+    return [head, *over.told]
 
 
 def _sarif(checked: Sequence[Checked]) -> str:
