@@ -29,7 +29,9 @@ def share_slots(function: Function) -> None:
     if len(every) < 2:
         return
     conflicts = _conflicts(function, mentions, every)
-    chosen = _merge(sorted(every, key=lambda slot: -slot.size), conflicts)
+    # Slots are hashed by where they lie in Python's memory: the order of a set of them is no two times the same.
+    ordered = [slot for slot in function.slots() if slot in every]
+    chosen = _merge(sorted(ordered, key=lambda slot: -slot.size), conflicts)
     ssa.replace_values(function, {slot: other for slot, other in chosen.items() if slot is not other})
 
 
