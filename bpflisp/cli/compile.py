@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bpflisp.cli.errors import REFUSED, CommandError
+from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError
 from bpflisp.cli.inputs import known_kernels, unreadable
 from bpflisp.diagnostics import CompileError
 
@@ -21,15 +21,29 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="A.lisp", type=click.Path())
 @click.option("-o", "output", metavar="FILE", help="Where the object goes; A.bpf.o beside the source by default.")
 @click.option("--mcpu", type=click.Choice(["v1", "v2", "v3", "v4"]), default="v3", show_default=True)
+@click.option(
+    "--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True,
+    help="Whose registers a kprobe's forms name.",
+)  # fmt: skip
 @click.option("--kernel", "kernels", multiple=True, metavar="V", help="Verify for this kernel; may be repeated.")
 @click.option("--no-verify", is_flag=True, help="Keep the object whatever the verifier says.")
+@click.option("--gen", "languages", multiple=True, metavar="LANG", hidden=True, help="Bindings: not built yet.")
 @click.option("--json", "as_json", is_flag=True, help="Print programs and maps as JSON.")
 def command(
-    source: str, output: str | None, mcpu: str, kernels: tuple[str, ...], no_verify: bool, as_json: bool
+    source: str,
+    output: str | None,
+    mcpu: str,
+    arch: str,
+    kernels: tuple[str, ...],
+    no_verify: bool,
+    languages: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Compile a Lisp source, verify what came out, and print the instructions of each program."""
+    if languages:
+        raise CommandError("`--gen` (bindings for other languages) is not built yet", UNREADABLE)
     asked = known_kernels(kernels)
-    compiled = _compiled(source, mcpu)
+    compiled = _compiled(source, mcpu, arch)
     for warning in compiled.warnings:
         click.echo(warning.render(), err=True)
     if not no_verify and not _accepted(compiled.elf, source, asked):
@@ -43,11 +57,11 @@ def command(
     return 0
 
 
-def _compiled(source: str, mcpu: str) -> Compiled:
+def _compiled(source: str, mcpu: str, arch: str) -> Compiled:
     from bpflisp.driver import compile_source, read_source
 
     try:
-        return compile_source(read_source(source), mcpu=mcpu)
+        return compile_source(read_source(source), mcpu=mcpu, arch=arch)
     except CompileError as problem:
         raise CommandError(str(problem), REFUSED) from None
     except OSError as problem:

@@ -28,7 +28,7 @@ from bpflisp.syntax.forms import (
 _MAP_OPTIONS = (":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS")
 _SIZELESS = ("ringbuf", "user_ringbuf")
 _ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage")
-_NOT_BUILT = ("array_of_maps", "hash_of_maps", "struct_ops", "arena")
+NOT_BUILT = ("array_of_maps", "hash_of_maps", "struct_ops", "arena")
 _KEYLESS = ("queue", "stack", "bloom_filter")
 
 
@@ -60,7 +60,7 @@ def _map_type(form: Cons, options: dict[str, Cons]) -> str:
     kind = cell.car
     name = kind.name[1:].lower().replace("-", "_") if isinstance(kind, Symbol) and kind.is_keyword else ""
     known = maps.by_name(name)
-    if name in _NOT_BUILT:
+    if name in NOT_BUILT:
         problem = f"a map of type `{text(kind)}` is not built yet"
         raise fail("not-built", problem, element_span(cell) or form.span)
     if known is None:

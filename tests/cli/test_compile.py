@@ -62,3 +62,19 @@ def test_a_lisp_error_has_place_line_and_caret(capsys: pytest.CaptureFixture[str
 def test_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     called = call(capsys, "compile", SYN_LIMITER, "-o", "/nonexistent/syn.o")
     assert (called.code, called.err) == (2, "/nonexistent/syn.o: error[file]: No such file or directory\n")
+
+
+def test_registers_are_those_of_the_target(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = tmp_path / "probe.lisp"
+    source.write_text('(defprog probe (:type :kprobe :section "kprobe/f") (pt-regs-parm2))')
+    offsets = []
+    for arch in ("x86_64", "arm64"):
+        assert call(capsys, "compile", source, "--arch", arch, "--no-verify").code == 0
+        offsets.append([insn.off for insn in load(tmp_path / "probe.bpf.o")["probe"].code if insn and insn.off])
+    assert offsets == [[104], [8]]
+
+
+def test_bindings_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    called = call(capsys, "compile", SYN_LIMITER, "--gen", "c")
+    assert called.code == 2
+    assert "`--gen` (bindings for other languages) is not built yet" in called.err
