@@ -20,6 +20,7 @@ from simulator.program import MapDef, Object, Program
 from simulator.timers import Timers
 
 if TYPE_CHECKING:
+    from bpflisp.spec.btf import Btf
     from simulator.managed import Field
     from simulator.sockets import Socket
 
@@ -187,6 +188,17 @@ class World:
         """Makes programs known by name, so that prog arrays can name them."""
         self.programs.update(programs)
 
+    def place(self, value: bytes | Mapping[str, Any], type: str = "", btf: Btf | None = None) -> int:
+        """Puts an object of the kernel's where programs can read it, by loads as by bpf_probe_read: its address.
+
+        It is given as bytes, or as the fields of a structure that `btf` has, by name. ValueError for what that has not.
+        """
+        if isinstance(value, Mapping):
+            value = _structure(value, type, btf)
+        region = self.memory.allocate(type or "kernel object", max(1, len(value)), writable=False)
+        region.view[: len(value)] = value
+        return region.base
+
     def add_socket(self, socket: Socket) -> Socket:
         """Puts a socket where lookups find it."""
         socket.place(self.memory)
@@ -261,6 +273,17 @@ class World:
                 f"the world's map {name!r} is {_shape(found.definition)}, the program's {_shape(definition)}"
             )
         return found
+
+
+def _structure(fields: Mapping[str, Any], type: str, btf: Btf | None) -> bytes:
+    """The bytes of a structure with these fields."""
+    from bpflisp.spec.btf import BtfKind
+    from simulator.maps.values import encode
+
+    type_id = btf.find(type, BtfKind.STRUCT, BtfKind.UNION) if btf is not None else None
+    if btf is None or type_id is None:
+        raise ValueError(f"fields of {type!r} need a btf that has it")
+    return encode(btf, type_id, fields, btf.size_of(type_id))
 
 
 def _unknown_map(name: str, maps: Mapping[str, Map]) -> str:

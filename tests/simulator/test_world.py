@@ -20,6 +20,7 @@ from tests.simulator.assembly import (
     copy,
     function,
     imm,
+    load,
     map_of,
     mov,
     program,
@@ -227,14 +228,31 @@ def test_a_copy_replays_on_another_engine() -> None:
     assert runs[1:] == runs[:1] * (len(HERE) - 1)
 
 
-@pytest.mark.parametrize("engine", ["reference", "python"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_maps_that_an_object_puts_into_a_map_are_there(engine: str) -> None:
     from pathlib import Path
 
-    from simulator import load
+    from simulator.loader import load as load_object
 
-    obj = load(Path(__file__).parents[2] / "fixtures" / "objects" / "awkward.bpf.o")
+    obj = load_object(Path(__file__).parents[2] / "fixtures" / "objects" / "awkward.bpf.o")
     for world in (World(obj), World()):
         assert obj["uses_data"].run(bytes(64), world, engine).retval == 2
         assert (world.maps.outer[0], world.maps.outer[2]) == (world.maps.first, world.maps.second)
         assert world.maps.first[0] == 5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_objects_of_the_kernel_are_read_where_they_were_put(engine: str) -> None:
+    from bpflisp.spec.btf import INT_SIGNED, Btf
+    from bpflisp.spec.btf_build import BtfBuilder, Int, Member, Struct
+
+    number = Int("int", 4, INT_SIGNED)
+    types = BtfBuilder()
+    types.add(Struct("task", 16, [Member("pid", number, 0), Member("prio", number, 64)]))
+    btf = Btf(types.to_bytes())
+    world = World()
+    address = world.place({"pid": 7, "prio": -3}, "task", btf)
+    code = [load(8, 1, 1, 0), load(4, 0, 1, 0), load(4, 2, 1, 8), reg(Op.ADD, 0, 2), EXIT]
+    assert run(program(code, "tracing"), {"args": [address]}, world, engine).retval == 4
+    with pytest.raises(ValueError, match="need a btf that has it"):
+        world.place({"pid": 7}, "task")
