@@ -14,7 +14,7 @@ from simulator.memory import PACKET_BASE
 
 _LAYOUT = struct.Struct("<QII")
 SIZE = _LAYOUT.size
-LOCAL, RINGBUF, SKB, XDP = range(1, 5)
+LOCAL, RINGBUF, SKB, XDP, SKB_META = range(1, 6)
 _TYPE_SHIFT, _SIZE_MASK, _READ_ONLY = 28, 0xFFFFFF, 1 << 31
 MAX_SIZE = _SIZE_MASK
 
@@ -31,7 +31,8 @@ class Dynptr:
 
     def address(self, machine: Machine, offset: int) -> int:
         """Where the byte at `offset` of it is."""
-        base = PACKET_BASE + machine.meta if self.kind in (SKB, XDP) else self.data
+        packet = {SKB: PACKET_BASE + machine.meta, XDP: PACKET_BASE + machine.meta, SKB_META: PACKET_BASE}
+        base = packet.get(self.kind, self.data)
         return base + self.offset + offset
 
     def misfit(self, offset: int, size: int) -> int:

@@ -6,7 +6,7 @@ import errno
 
 from bpflisp.spec.alu import M32
 from simulator import dynptrs
-from simulator.dynptrs import SKB, XDP, Dynptr
+from simulator.dynptrs import SKB, SKB_META, XDP, Dynptr
 from simulator.helpers.packet import data_of
 from simulator.kfuncs.registry import models
 from simulator.machine import Machine
@@ -32,6 +32,13 @@ def dynptr_from_skb(machine: Machine, context: int, flags: int, to: int, *_: int
 def dynptr_from_xdp(machine: Machine, context: int, flags: int, to: int, *_: int) -> int:
     """A dynptr over an XDP frame."""
     return _over_packet(machine, XDP, flags, to)
+
+
+@models("bpf_dynptr_from_skb_meta")
+def dynptr_from_skb_meta(machine: Machine, context: int, flags: int, to: int, *_: int) -> int:
+    """A dynptr over the metadata that an XDP program left in front of the packet."""
+    dynptrs.write(machine, to, None if flags else Dynptr(1, SKB_META, machine.meta))
+    return -errno.EINVAL if flags else 0
 
 
 @models("bpf_dynptr_slice", "bpf_dynptr_slice_rdwr")
