@@ -27,6 +27,9 @@ SKB_TYPES: Final = frozenset(
 _SEES_LINK_HEADER = frozenset({"sched_cls", "sched_act"})
 
 HEADER = 14
+MAX_METADATA = 252
+"""Bytes of metadata that an XDP program can hand on."""
+
 MAX_PACKET = 4096 - 64 - 320
 """Bytes of the longest packet: a page less the kernel's room before it and skb_shared_info after it."""
 
@@ -78,7 +81,8 @@ class SkbModel:
         if len(frame) > MAX_PACKET:
             raise InputRefused(errno.EINVAL, f"a packet of {len(frame)} bytes: a test run takes {MAX_PACKET} at most")
         data, header = (frame, b"") if self.link_header else (frame[HEADER:], frame[:HEADER])
-        machine.set_packet(data)
+        metadata, context = self._metadata(given.context)
+        machine.set_packet(metadata + data, len(metadata))
         machine.link_header, machine.network_offset = header, HEADER
         machine.headroom = 64 if self.link_header else 64 + HEADER
         fields = bytearray(SKB.size)
@@ -86,11 +90,22 @@ class SkbModel:
         _describe(fields, socket, frame)
         machine.memory.put(Region("socket", SCRATCH_BASE, socket, writable=False))
         _U64.pack_into(fields, _OFFSETS["sk"], SCRATCH_BASE)
-        if given.context:
-            _given(fields, given.context, len(data))
+        if context:
+            _given(fields, context, len(data))
         machine.set_context(fields)
         self.packet_changed(machine)
         return (CONTEXT_BASE,)
+
+    def _metadata(self, context: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+        """What an XDP program left before the packet, given as bytes in `data_meta`, and the other fields."""
+        found = context.get("data_meta")
+        if not isinstance(found, bytes):
+            return b"", context
+        if not self.link_header or len(found) % 4 or len(found) > MAX_METADATA:
+            raise InputRefused(
+                errno.EINVAL, f"data_meta is up to {MAX_METADATA} bytes in words of 4, of TC programs, not {len(found)}"
+            )
+        return found, {name: value for name, value in context.items() if name != "data_meta"}
 
     def leave(self, machine: Machine) -> tuple[bytes | None, Mapping[str, int]]:
         """The frame after the run; of types that do not see the Ethernet header, zeros in its place."""

@@ -15,6 +15,7 @@ from bpflisp.spec.isa import Kind
 from simulator.contexts.base import get, known_field, put
 from simulator.contexts.skb import SKB_TYPES
 from simulator.engines.bpf_syscall import Ran
+from simulator.engines.engine import EngineUnavailable
 from simulator.packet import Input
 from simulator.program import Program
 
@@ -43,6 +44,8 @@ def context_given(program: Program, given: Input) -> bytes | None:
     data = bytearray(layout.size)
     if layout.name == "xdp_md" and given.packet is not None:
         put(data, known_field(layout, "data_end"), len(given.packet))
+    if isinstance(given.context.get("data_meta"), bytes):
+        raise EngineUnavailable("the kernel's test run takes no metadata of an XDP program with a socket buffer")
     for name, value in given.context.items():
         put(data, known_field(layout, name), value)
     return bytes(data)
