@@ -102,6 +102,19 @@ RULES: Final = (
     Rule("kptrs-are-referenced", ("6.4",), "the tag `kptr` says that the pointer holds a reference; before, not"),
     Rule("dynptrs-are-watched", ("6.3",), "a store over a dynptr ends it; before, its slots are no dynptr's any more"),
     Rule("keys-in-any-memory", ("6.2",), "a map's key and value may be in memory that a helper or a ring buffer gave"),
+    Rule("globals-when-called", ("6.8",), "a global function is verified once it is called; before, each, and first"),
+    Rule(
+        "global-memory-arguments",
+        ("5.12",),
+        "a global function may be given a pointer to memory, too",
+    ),
+    Rule("task-stacks-are-sized", ("5.11",), "bpf_get_task_stack returns no more than the size that it was given"),
+    Rule("processors-are-counted", ("6.10",), "bpf_get_smp_processor_id is less than the number of possible CPUs"),
+    Rule(
+        "stacks-in-sixteens",
+        ("6.8",),
+        "a function's stack counts in units of 16 bytes; before, of 32, and one at least",
+    ),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

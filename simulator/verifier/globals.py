@@ -122,6 +122,8 @@ class Globals:
         if "ctx" in tags or self._is_context(m, btf, head.target):
             _only(m, index, tags, "ctx")
             return Argument("context")
+        if not m.ways.global_memory_arguments:
+            m.fail(f"Arg#{index} type {head.kind.name} in {name}() is not supported yet.")
         pointee = btf.type(btf.resolve(head.target)) if head.target else None
         if pointee is not None and pointee.kind is BtfKind.STRUCT and pointee.name in ("bpf_dynptr", "bpf_dynptr_kern"):
             _only(m, index, tags, "")
@@ -273,6 +275,8 @@ class Globals:
 
 def _tags(m: Machine, btf: Btf, func: int, index: int) -> frozenset[str]:
     """The tags of an argument, without their prefix."""
+    if not m.ways.global_argument_tags:
+        return frozenset()
     tags = {tag for tag, component in btf.tags(func) if component == index and tag.startswith("arg:")}
     found = frozenset(tag.removeprefix("arg:") for tag in tags)
     if not all(tag in _KNOWN_TAGS and m.layout.profile.since(_KNOWN_TAGS[tag]) for tag in found):

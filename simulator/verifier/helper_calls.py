@@ -649,13 +649,13 @@ def _acquires(made: Call) -> bool:
 
 
 def _integer(m: Machine, made: Call) -> Reg:
-    if made.name in _TEXT_SIZED:
+    if made.name in _TEXT_SIZED and (made.name != "bpf_get_task_stack" or m.ways.task_stacks_are_sized):
         limit = made.size_limit
         signed_limit = limit - (1 << 64) if limit >> 63 else limit
         low = limit & 0xFFFFFFFF
         low_signed = low - (1 << 32) if low >> 31 else low
         return scalar_reg(m.domain.set_range(smin=-MAX_ERRNO, smax=signed_limit, smin32=-MAX_ERRNO, smax32=low_signed))
-    if made.name == "bpf_get_smp_processor_id":
+    if made.name == "bpf_get_smp_processor_id" and m.ways.processors_are_counted:
         top = m.cpus - 1
         return scalar_reg(
             m.domain.set_range(smin=0, smax=top, umin=0, umax=top, smin32=0, smax32=top, umin32=0, umax32=top)

@@ -39,6 +39,9 @@ _E2BIG, _EACCES = 7, 13
 # Before, a loop could be closed by a jump, and not by falling through.
 _ANY_BACK_EDGE_SINCE: Final = "6.8"
 
+# Before, a function that a tag names as what is called for an exception is like any other.
+_EXCEPTIONS_SINCE: Final = "6.7"
+
 # Kernel functions that read what a network card says of a packet; for programs bound to one, which we do not load.
 _MAY_GOTO_BYTES: Final = 16
 """What a function with may_goto needs on the stack on x86-64, from 6.15 on: a counter and a time."""
@@ -122,7 +125,7 @@ def prepare(program: Program, profile: Profile, kernel_btf: Btf | None = None) -
     slots = Slots.of(program.insns)
     btfinfo.check_functions_early(program)
     starts = _function_starts(program, slots, profile)
-    exception_callback = btfinfo.exception_callback(program)
+    exception_callback = btfinfo.exception_callback(program) if profile.since(_EXCEPTIONS_SINCE) else 0
     if exception_callback:
         cfg.add_function(starts, exception_callback, len(slots))
     try:
@@ -289,7 +292,7 @@ def finish(layout: Layout, explored: Explored) -> Finished:
     )
     throws = frozenset(at for at, name in layout.kfuncs.items() if name == THROW)
     private = layout.profile.has("private-stack") and may_have_private_stack(layout.program.type, layout.attach_type)
-    StackCheck(layout.slots, frames, throws, private).run()
+    StackCheck(layout.slots, frames, throws, private, 16 if layout.profile.has("stacks-in-sixteens") else 32).run()
     check_function_loads(layout.slots, [one.start for one in subprograms], explored.seen, explored.inlined_loops)
     _check_kfuncs_known(layout, explored)
     return Finished(

@@ -42,13 +42,14 @@ class Frames:
 @dataclass(slots=True)
 class StackCheck:
     """The walk. `throws` are the slots of calls of bpf_throw; `private` says that the program may have private
-    stacks.
+    stacks; `unit` is in how many bytes stacks are counted: in more than 16, every function has some.
     """
 
     slots: Slots
     frames: Frames
     throws: frozenset[int]
     private: bool
+    unit: int = _ROUND
     _own_stack: list[bool | None] = field(init=False)
 
     def run(self) -> None:
@@ -87,7 +88,8 @@ class StackCheck:
             current, at = callers.pop()
 
     def _rounded(self, number: int) -> int:
-        return (self.frames.depth[number] + _ROUND - 1) // _ROUND * _ROUND
+        unit = self.unit
+        return (max(self.frames.depth[number], unit > _ROUND) + unit - 1) // unit * unit
 
     def _enter(self, number: int, callers: Sequence[tuple[int, int]], depth: int, private: bool) -> int:
         """What the function adds to the shared stack."""

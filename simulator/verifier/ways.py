@@ -51,6 +51,11 @@ class Ways:
     kptrs_are_referenced: bool
     dynptrs_are_watched: bool
     keys_in_any_memory: bool
+    globals_when_called: bool
+    global_memory_arguments: bool
+    global_argument_tags: bool
+    task_stacks_are_sized: bool
+    processors_are_counted: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool
