@@ -113,7 +113,7 @@ RULES: Final = (
     Rule(
         "stacks-in-sixteens",
         ("6.8",),
-        "a function's stack counts in units of 16 bytes; before, of 32, and one at least",
+        "a function's stack counts in units of 16 bytes; before, of 32",
     ),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
