@@ -58,13 +58,16 @@ def _lines(name: str) -> list[dict[str, Any]]:
 def _answers() -> Any:
     from simulator.program import Program
     from tests import oracle
+    from tests.simulator.verifier import readable
 
     level = int(Path("/level").read_text())
     blobs = {row["name"]: bytes.fromhex(row["hex"]) for row in _lines("btf.jsonl")}
     for record in _lines("records"):
         row: dict[str, Any] = {"id": record.get("id", "")}
         try:
-            answer = oracle.ask(Program.from_record(record, blobs), level or 1)
+            text = record.get("text")
+            program = readable.program(text, row["id"]) if text else Program.from_record(record, blobs)
+            answer = oracle.ask(program, level or 1)
         except Exception as error:
             yield {**row, "cannot_ask": f"{type(error).__name__}: {error}"}
             continue

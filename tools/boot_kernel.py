@@ -1,8 +1,9 @@
 """Boots a kernel image under qemu and asks it about programs: `python -m tools.boot_kernel IMAGE RECORDS --out FILE`.
 
 IMAGE is a Debian package of a kernel (`apt-get download linux-image-6.1.0-...-cloud-amd64-unsigned`) or a vmlinuz.
-RECORDS has a program a line, in the form of `Program.from_record`, plain or .gz; `btf.jsonl.gz` beside it has the BTF
-that they name. Each answer is a line of FILE: id, verdict, errno, message, insns_processed, and with `--log` the log.
+RECORDS has a program a line, in the form of `Program.from_record`, plain or .gz, or with its `text` as
+`tests/simulator/verifier/readable.py` reads it; `btf.jsonl.gz` beside it has the BTF that they name. Each answer is a
+line of FILE: id, verdict, errno, message, insns_processed, and with `--log` the log.
 
 The machine that is booted has no disk: its initramfs holds this very interpreter, this project, and the records, and
 `/init` is `tools/boot_init.py`. Nothing of the host is shared, and the emulation needs no privilege. Software emulation
@@ -25,7 +26,10 @@ from typing import IO, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("bpflisp", "simulator")
-MODULES: Final = ("tests/__init__.py", "tests/oracle.py", "tools/__init__.py")
+MODULES: Final = (
+    "tests/__init__.py", "tests/oracle.py", "tests/simulator/__init__.py", "tests/simulator/verifier/__init__.py",
+    "tests/simulator/verifier/readable.py",
+)  # fmt: skip
 LEFT_OUT: Final = frozenset(
     {"test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "tkinter", "turtledemo"}
 )

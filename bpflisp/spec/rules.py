@@ -115,6 +115,8 @@ RULES: Final = (
         ("6.8",),
         "a function's stack counts in units of 16 bytes; before, of 32",
     ),
+    Rule("constants-stored-in-context", ("6.4",), "a constant may be stored in the context, not a register alone"),
+    Rule("records-given-back-whole", ("6.0",), "what is given back has to be pointed to at its very start"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

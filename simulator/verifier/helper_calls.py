@@ -310,6 +310,8 @@ def check_argument_offset(m: Machine, register: int, reg: Reg, releases: bool, d
     if releases:
         if dynptr and reg.type == r.PTR_STACK:
             return
+        if not m.ways.records_given_back_whole and reg.type == r.PTR_MEM | r.MEM_RINGBUF:
+            return
         if reg.off:
             m.fail(f"R{register} must have zero offset when passed to release func or trusted arg to kfunc")
         access.check_offset_free(m, register, reg)

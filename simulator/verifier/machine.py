@@ -24,7 +24,7 @@ from simulator.verifier.layout import Explored, Layout, Subprogram
 from simulator.verifier.livelog import LiveLog
 from simulator.verifier.liveness import StackLiveness
 from simulator.verifier.log import UNENDED, Log
-from simulator.verifier.maps import as_before_6_4, map_info
+from simulator.verifier.maps import as_of, map_info
 from simulator.verifier.marks import FrameMarks, ReadMarks, noting
 from simulator.verifier.objects import Objects
 from simulator.verifier.prune import Visit
@@ -103,7 +103,7 @@ class Machine:
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
         self.ways = ways_of(layout.profile)
-        self.maps = [as_before_6_4(map_info(index, one), self.ways) for index, one in enumerate(program.maps)]
+        self.maps = [as_of(layout.profile, map_info(index, one)) for index, one in enumerate(program.maps)]
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
         self.loop_counts = layout.profile.since("7.0")  # bpf_loop asks for a number of rounds; before, for anything

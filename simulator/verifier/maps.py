@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from simulator.managed import Field
 from simulator.program import MapDef
+from simulator.verifier.ways import Ways, ways_of
 
 if TYPE_CHECKING:
-    from simulator.verifier.ways import Ways
+    from bpflisp.spec.kernels import Profile
 
 RDONLY_PROG: Final = 1 << 7
 WRONLY_PROG: Final = 1 << 8
@@ -60,6 +61,27 @@ def _managed_fields(definition: MapDef) -> tuple[Field, ...]:
 
 
 _KPTRS: Final = frozenset({"kptr_ref", "kptr_unref", "kptr_percpu", "uptr"})
+
+
+_FIELDS_SINCE: Final = {
+    "bpf_timer": "5.15",
+    "bpf_list_head": "6.2",
+    "bpf_rb_root": "6.3",
+    "bpf_refcount": "6.4",
+    "bpf_wq": "6.10",
+    "bpf_res_spin_lock": "6.15",
+    "bpf_task_work": "6.18",
+}
+"""A managed field -> the release since which it is one; before, its bytes are like any others."""
+
+
+def as_of(profile: Profile, info: MapInfo) -> MapInfo:
+    """The map as a kernel reads its value's fields."""
+    fields = tuple(one for one in info.fields if profile.since(_FIELDS_SINCE.get(one.kind, "0.0")))
+    inner = None if info.inner is None else as_of(profile, info.inner)
+    if fields == info.fields and inner is info.inner:
+        return as_before_6_4(info, ways_of(profile))
+    return as_before_6_4(replace(info, fields=fields, inner=inner), ways_of(profile))
 
 
 def as_before_6_4(info: MapInfo, ways: Ways) -> MapInfo:

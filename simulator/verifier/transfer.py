@@ -115,11 +115,14 @@ def _store(m: Machine, idx: int, insn: Insn) -> Run:
     begin, commit = m.liveness.begin, m.liveness.commit
     if stack.is_own_place(dst, off, size):
         return _store_own_stack(m, idx, insn, value)
+    spares_context = not register and not m.ways.constants_stored_in_context
 
     def step() -> int:
         if register:
             m.readable(src)
         kind = m.readable(dst).type
+        if spares_context and kind == r.PTR_CTX:
+            m.fail(f"BPF_ST stores into R{dst} ctx is not allowed")
         begin(idx)
         check(m, dst, off, size, True, value)
         commit()

@@ -56,6 +56,8 @@ class Ways:
     global_argument_tags: bool
     task_stacks_are_sized: bool
     processors_are_counted: bool
+    constants_stored_in_context: bool
+    records_given_back_whole: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool

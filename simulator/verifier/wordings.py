@@ -42,6 +42,7 @@ WORDINGS: Final = tuple(
         ("6.2", re.escape(_MEMORY), "fp, pkt, pkt_meta, map_key, map_value, mem, alloc_mem, buf"),
         ("5.13", re.escape("fp, pkt, pkt_meta, map_key, map_value, mem, alloc_mem, buf"),
          "fp, pkt, pkt_meta, map_value, mem, rdonly_buf, rdwr_buf"),
+        ("5.13", r"expected=fp, pkt, pkt_meta, map_key, map_value$", "expected=fp, pkt, pkt_meta, map_value"),
         ("6.2", r"(expected=sock_common, sock, tcp_sock, xdp_sock, ptr_), trusted_ptr_", r"\1"),
         ("6.2", r"expected=percpu_ptr_, percpu_rcu_ptr_, percpu_trusted_ptr_", "expected=percpu_ptr_"),
         ("6.2", r"expected=ptr_, trusted_ptr_, rcu_ptr_", "expected=ptr_"),
@@ -52,13 +53,16 @@ WORDINGS: Final = tuple(
         ("5.18", r"(mem access '|type=)scalar\b", r"\1inv"),
         # a known number in the place of unknown bits
         ("6.8", r"(misaligned (?:\w+ )?access off (?:2\+)?)(-?\d+)(\+-?\d+\+-?\d+ size \d+)$", _constant_bits),
-        ("6.13", r"(variable-offset .*var_off=\S+ \S+) off=-?\d+( size=)", r"\1\2"),
+        ("6.8", r"(variable-offset .*var_off=\S+ \S+) off=-?\d+( size=)", r"\1\2"),
         # calls
         ("6.8", r"^(Caller passes invalid args into func#\d+) \('.*'\)$", r"\1"),
         ("6.14", r"^BPF_EXIT instruction in main prog would lead to reference leak$", ""),
         ("6.14", r"^BPF_LD_\[ABS\|IND\] would lead to reference leak$",
          "BPF_LD_[ABS|IND] cannot be mixed with socket references"),
-        ("5.13", r"( pointer arithmetic on \S+ prohibited), null-check it first$", r"\1"),
+        ("5.13", r"( pointer arithmetic on (?!map_value)\S+ prohibited), null-check it first$", r"\1"),
+        ("6.8", r"^At async callback return the register", "At async callback the register"),
+        ("6.15", r"^expected prog array map for tail call$", "kernel subsystem misconfigured verifier"),
+        ("6.2", r"^(off \d+ doesn't point to 'struct bpf_spin_lock') that is at \d+$", r"\1"),
         ("5.12", r"^BPF_ATOMIC stores into", "BPF_XADD stores into"),
     )
 )  # fmt: skip

@@ -1,0 +1,39 @@
+"""Verdict, message and count as kernels 5.10.262, 6.1.192 and 6.12.117 gave them, and a case for each rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpflisp.spec.kernels import profile
+from simulator import verify
+from tests.simulator.verifier.kernel_cases import KERNELS, RUNNING, answers, program_of, rule_texts, texts
+
+ANSWERS = answers()
+CASES = [(name, kernel) for name, row in ANSWERS.items() for kernel in row]
+RULE_NAMES = [name for name, _ in rule_texts()]
+
+OTHERWISE: dict[tuple[str, str], str] = {}
+"""(program, kernel) -> why our answer is another in words or count; the verdict is the kernel's even so."""
+
+
+def test_every_program_has_answers() -> None:
+    assert set(ANSWERS) == set(texts())
+    assert all(set(ANSWERS[name]) == {*KERNELS, RUNNING} for name in RULE_NAMES)
+
+
+@pytest.mark.parametrize("name", RULE_NAMES)
+def test_a_rule_shows_on_both_sides(name: str) -> None:
+    rule = name.partition(",")[0]
+    sides: dict[bool, list[object]] = {True: [], False: []}
+    for kernel, answer in ANSWERS[name].items():
+        sides[profile(kernel).has(rule)].append(answer)
+    assert sides[True] and sides[False]
+    assert all(one not in sides[False] for one in sides[True])
+
+
+@pytest.mark.parametrize(("name", "kernel"), CASES)
+def test_answers_as_that_kernel(name: str, kernel: str) -> None:
+    answer, verdict = ANSWERS[name][kernel], verify(program_of(name), kernel=kernel)
+    assert verdict.accepted == (answer["verdict"] == "accept")
+    if (name, kernel) not in OTHERWISE:
+        assert (verdict.message, verdict.insns_processed) == (answer["message"], answer["insns_processed"])
