@@ -33,11 +33,11 @@ def _text(checked: Sequence[Checked]) -> str:
             word = click.style("accepted", fg="green")
             count = f"{verdict.insns_processed} instructions processed"
             lines.append(f"{each.file}: {each.program.name}: {word} by {verdict.kernel}, {count}")
-            lines += [f"  = note: {warning}" for warning in verdict.warnings]
             lines += _overrun(each)
         else:
             head, _, rest = refusal(each.program, verdict, each.file).render().partition("\n")
             lines += [click.style(head, fg="red"), *([rest] if rest else [])]
+        lines += [f"  = note: {warning}" for warning in verdict.warnings]
     return "\n".join(lines)
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpflisp.spec.kernels import MEASURED, neighbours
 from simulator.verdict import Verdict
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
+    from bpflisp.spec.kernels import Profile
     from simulator.program import Program
 
 __all__ = ["verify"]
@@ -36,7 +38,20 @@ def verify(
     typed = read_btf(kernel_btf) if kernel_btf is not None else None
     with garbage_left():
         verdict = judge(program, profile(kernel), typed, log_level, cpus)
-    return _without_what_is_missing(program, verdict)
+    return _with_doubt(_without_what_is_missing(program, verdict), profile(kernel))
+
+
+def _with_doubt(verdict: Verdict, asked: Profile) -> Verdict:
+    """The verdict; of a release that was never booted and asked, with a note that says so."""
+    if asked.measured:
+        return verdict
+    before, after = neighbours(asked.version, MEASURED)
+    between = f"between {before} and {after}" if before and after else f"near {before or after}"
+    note = (
+        f"kernel {asked.name} was not measured: what it has is known by its features, how it reasons by rules whose "
+        f"release is known, {between}"
+    )
+    return replace(verdict, warnings=(*verdict.warnings, note))
 
 
 def _without_what_is_missing(program: Program, verdict: Verdict) -> Verdict:

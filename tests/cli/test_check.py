@@ -129,3 +129,11 @@ def _on_a_terminal(*args: str, **environment: str) -> str:
 def test_a_terminal_gets_colours_unless_no_color_is_set() -> None:
     assert "\x1b[32maccepted" in _on_a_terminal("check", PORT_BLOCKER)
     assert "port_blocker: accepted by" in _on_a_terminal("check", PORT_BLOCKER, NO_COLOR="1")
+
+
+def test_a_kernel_that_was_not_asked_is_named_so(capsys: pytest.CaptureFixture[str]) -> None:
+    called = call(capsys, "check", "--kernel", "6.6", "--kernel", "6.1", PORT_BLOCKER)
+    notes = [line for line in called.out.splitlines() if "was not measured" in line]
+    assert called.code == 0
+    assert len(notes) == 1
+    assert "kernel 6.6.0" in notes[0]

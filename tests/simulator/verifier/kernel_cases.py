@@ -70,7 +70,8 @@ def main(images: Sequence[str]) -> None:
         records.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts().items()))
         for kernel, image in zip(KERNELS, images, strict=True):
             out = Path(folder) / kernel
-            boot_kernel.main([image, str(records), "--out", str(out)])
+            if boot_kernel.main([image, str(records), "--out", str(out)]):
+                raise SystemExit(f"kernel_cases: {image} did not answer")
             for line in out.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
                 if "verdict" in row:
