@@ -98,7 +98,7 @@ class Machine:
         self.gpl_compatible = layout.gpl
         self.cpus = cpus
         self.log = Log(log_level)
-        self.domain = Domain(rules_of(layout.profile.version[:2]))
+        self.domain = Domain(rules_of(layout.profile.version))
         self.strict_alignment = bool(program.flags & STRICT_ALIGNMENT) and not program.flags & ANY_ALIGNMENT
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")

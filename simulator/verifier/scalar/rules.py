@@ -24,7 +24,7 @@ SINCE: Final = MappingProxyType(
         # Multiplication, or and xor of unknown numbers are computed; before, they left nothing known.
         "unknown-operands": (6, 10),
         # A mask of -1 or 0 is explored as two numbers.
-        "fork-on-mask": (6, 12),
+        "fork-on-mask": (6, 19),
         # The products of the signed ends bound a product.
         "mul-signed-bounds": (6, 14),
         # A sum or difference of which both ends wrap keeps its range.
@@ -41,6 +41,12 @@ SINCE: Final = MappingProxyType(
 """Rule -> the first kernel (major, minor) that has it."""
 
 
-def rules_of(version: tuple[int, int]) -> Rules:
-    """The names of the rules that a kernel has."""
-    return frozenset(name for name, first in SINCE.items() if first <= version)
+CARRIED_BACK: Final = MappingProxyType({"fork-on-mask": ((6, 12, 117), (6, 18, 44))})
+"""Rule -> the stable releases that got it by a fix, each in its line."""
+
+
+def rules_of(version: tuple[int, ...]) -> Rules:
+    """The names of the rules that a kernel has; of a line, (6, 12), those of its last release that was measured."""
+    line, patch = version[:2], version[2] if len(version) > 2 else 1 << 16
+    fixed = {name for name, points in CARRIED_BACK.items() if any(line == at[:2] and patch >= at[2] for at in points)}
+    return frozenset(name for name, first in SINCE.items() if first <= line or name in fixed)

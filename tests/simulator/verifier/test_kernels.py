@@ -27,7 +27,8 @@ def test_a_rule_shows_on_both_sides(name: str) -> None:
     sides: dict[bool, list[object]] = {True: [], False: []}
     for kernel, answer in ANSWERS[name].items():
         sides[profile(kernel).has(rule)].append(answer)
-    assert sides[True] and sides[False]
+    assert sides[True]
+    assert sides[False]
     assert all(one not in sides[False] for one in sides[True])
 
 
