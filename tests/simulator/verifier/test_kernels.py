@@ -12,8 +12,16 @@ ANSWERS = answers()
 CASES = [(name, kernel) for name, row in ANSWERS.items() for kernel in row]
 RULE_NAMES = [name for name, _ in rule_texts()]
 
-OTHERWISE: dict[tuple[str, str], str] = {}
-"""(program, kernel) -> why our answer is another in words or count; the verdict is the kernel's even so."""
+OTHERWISE = {
+    ("a function that is pointed to and never called, after another", "6.12.117"): "6.12 refuses it without a word",
+    ("a count of rounds that is a pointer", "6.12.117"): "6.12 types the argument, where 6.18 meets a bug of its own",
+    ("a record of unknown size", "5.10.262"): "5.10 looks at the bounds of the size before its being known",
+    ("a socket that is not ours to release", "5.10.262"): "5.10 names the helper that releases",
+    ("a lock in a socket filter", "5.10.262"): "5.10 calls every such program a tracing program",
+    ("submitted in the middle", "6.1.192"): "6.1 names the type and the offset",
+    ("records-given-back-whole", "6.1.192"): "6.1 names the type and the offset",
+}
+"""(program, kernel) -> why our words are others; the verdict is the kernel's even so."""
 
 
 def test_every_program_has_answers() -> None:
@@ -36,5 +44,6 @@ def test_a_rule_shows_on_both_sides(name: str) -> None:
 def test_answers_as_that_kernel(name: str, kernel: str) -> None:
     answer, verdict = ANSWERS[name][kernel], verify(program_of(name), kernel=kernel)
     assert verdict.accepted == (answer["verdict"] == "accept")
+    assert verdict.insns_processed == answer["insns_processed"]
     if (name, kernel) not in OTHERWISE:
-        assert (verdict.message, verdict.insns_processed) == (answer["message"], answer["insns_processed"])
+        assert verdict.message == answer["message"]
