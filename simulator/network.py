@@ -10,12 +10,15 @@ their broadcast addresses. Addresses and networks are text, as Python's `ipaddre
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+if TYPE_CHECKING:
+    import ipaddress
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOCAL_TABLE, MAIN_TABLE = 255, 254
 _ONE_TABLE = (LOCAL_TABLE, MAIN_TABLE)
@@ -59,7 +62,9 @@ class Route:
     @property
     def network(self) -> Network:
         """Where to."""
-        return ipaddress.ip_network(self.to)
+        from ipaddress import ip_network
+
+        return ip_network(self.to)
 
     @property
     def priority(self) -> int:
@@ -99,28 +104,34 @@ class Neighbourhood:
 
     def neighbour(self, device: int, address: Address) -> bytes | None:
         """The link-layer address of a neighbour, None where it is not known."""
+        from ipaddress import ip_address
+
         for (known_device, known), link in self.neighbours.items():
-            if known_device == device and ipaddress.ip_address(known) == address:
+            if known_device == device and ip_address(known) == address:
                 return link_address(link)
         return None
 
     def source(self, route: Route, to: Address) -> Address | None:
         """The address that packets by this route go out with: its own, else one of the device's; None for none."""
+        from ipaddress import ip_address, ip_interface
+
         if route.source:
-            return ipaddress.ip_address(route.source)
+            return ip_address(route.source)
         device = self.devices.get(route.device)
-        faces = [ipaddress.ip_interface(text) for text in device.addresses] if device else []
+        faces = [ip_interface(text) for text in device.addresses] if device else []
         faces = [face for face in faces if face.version == to.version]
         near = [face for face in faces if to in face.network]
         return (near or faces)[0].ip if faces else None
 
     def _all(self, version: int) -> Iterator[Route]:
+        from ipaddress import ip_interface
+
         for route in self.routes:
             if route.network.version == version:
                 yield route
         for number, device in self.devices.items():
             for text in device.addresses:
-                face = ipaddress.ip_interface(text)
+                face = ip_interface(text)
                 if face.version == version:
                     yield from _routes_of(number, face)
 

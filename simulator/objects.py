@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulator.managed import Field
-
 if TYPE_CHECKING:
+    from simulator.managed import Field
     from simulator.memory import Memory, Region
 
 Less = Callable[[int, int], bool]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import ipaddress
 import struct
+from typing import TYPE_CHECKING
 
 from bpflisp.spec.alu import M32, signed
 from simulator.helpers.packet import ETHERNET, data_of
 from simulator.helpers.registry import models
 from simulator.machine import Machine
-from simulator.network import LOCAL_TABLE, MAIN_TABLE, REFUSING, Address, Route, link_address
+from simulator.network import LOCAL_TABLE, MAIN_TABLE, REFUSING, Route, link_address
+
+if TYPE_CHECKING:
+    from simulator.network import Address
 
 _SIZE = 64
 _AF_INET, _AF_INET6 = 2, 10
