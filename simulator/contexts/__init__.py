@@ -22,16 +22,18 @@ def model_for(program: Program) -> Model:
 
 @cache
 def _model(prog_type: str, attach_type: str, section: str) -> Model:
-    from simulator.contexts.flow import FlowModel
+    if prog_type == "xdp":
+        from simulator.contexts.xdp import XdpModel
+
+        return XdpModel()
+    if prog_type == "flow_dissector":
+        from simulator.contexts.flow import FlowModel
+
+        return FlowModel()
     from simulator.contexts.other import other_model
     from simulator.contexts.skb import SKB_TYPES, SkbModel
     from simulator.contexts.windows import WINDOWS, WITH_SOCKET, SkLookupModel, SysctlModel, WindowModel
-    from simulator.contexts.xdp import XdpModel
 
-    if prog_type == "xdp":
-        return XdpModel()
-    if prog_type == "flow_dissector":
-        return FlowModel()
     if prog_type in SKB_TYPES:
         return SkbModel(prog_type, attach_type)
     if prog_type in WINDOWS or prog_type in WITH_SOCKET:

@@ -41,7 +41,8 @@ TARGETS = ("task_newtask", "sched_switch", "sys_enter", "kfree_skb")
 RUN_TYPES = {
     ("xdp", ""): 6, ("sched_cls", ""): 6, ("sched_act", ""): 1, ("socket_filter", ""): 3,
     ("cgroup_skb", "cgroup_inet_egress"): 2, ("cgroup_skb", "cgroup_inet_ingress"): 1, ("lwt_xmit", ""): 1,
-    ("lwt_in", ""): 1, ("sk_lookup", "sk_lookup"): 1, ("syscall", ""): 2, ("raw_tracepoint", ""): 2,
+    ("lwt_in", ""): 1, ("flow_dissector", "flow_dissector"): 1, ("sk_lookup", "sk_lookup"): 1, ("syscall", ""): 2,
+    ("raw_tracepoint", ""): 2,
 }  # fmt: skip
 
 SLEEPABLE = 0x10
@@ -62,6 +63,9 @@ class Aim:
 
 
 VERDICTS = Aim(TYPES, VERDICT_FRAGMENTS, 0.3)
+OWN = Aim({key: weight for key, weight in TYPES.items() if key not in RUN_TYPES}, RUN_FRAGMENTS, 0.04, repeatable=True)
+"""Programs of types that the kernel does not run in a test: our engines are held to each other."""
+
 RUNS = Aim(RUN_TYPES, RUN_FRAGMENTS, 0.04, repeatable=True)
 
 

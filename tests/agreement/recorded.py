@@ -21,9 +21,8 @@ from bpflisp.spec.btf import Btf
 from simulator.engines.kernel import KernelRefusedError
 from simulator.packet import Input, InputRefused
 from simulator.program import FuncInfo, MapDef, Program
-from tests.agreement.engines import generated
+from tests.agreement.engines import drafted, generated
 from tests.agreement.fixtures import ROOT
-from tests.agreement.plausible import RUNS, draft
 from tests.agreement.runs_compared import Plan, Seen, compare, not_comparable, once
 from tests.agreement.worlds import State, new_world, put
 
@@ -172,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tiers: Counter[str] = Counter()
     for number in range(options.seed, options.seed + options.programs):
         program, todo = generated(number, SIZE)
-        of = [f"{program.type}/{tier}" for tier in draft(number, RUNS).tiers]
+        of = [f"{program.type}/{tier}" for tier in drafted(number).tiers]
         if len(program.insns) > 2000 or all(tiers[tier] >= _ENOUGH for tier in of) or not_comparable(program):
             continue
         before = os.sched_getaffinity(0)

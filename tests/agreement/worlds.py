@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bpflisp.spec.contexts import context_struct
 from simulator.engines.kernel_maps import PLAIN_TYPES
 from simulator.maps.base import Map
 from simulator.maps.nested import MapOfMaps
@@ -158,7 +159,7 @@ def _input(program: Program, rng: random.Random, number: int) -> Input:
         case "sk_lookup":
             return Input(None, _lookup(rng))
         case _:
-            return Input(None, {})
+            return Input(None, _structure(program, rng))
 
 
 def packet(rng: random.Random, number: int) -> bytes:
@@ -202,6 +203,15 @@ def _fields(program: Program, rng: random.Random) -> dict[str, Any]:
         "gso_segs": rng.randrange(4),
     }
     return {name: value for name, value in found.items() if rng.random() < 0.4}
+
+
+def _structure(program: Program, rng: random.Random) -> dict[str, Any]:
+    """Some fields of a context that is a structure."""
+    layout = context_struct(program.type)
+    if layout is None:
+        return {"raw": rng.randbytes(256)}
+    drawn = [field for field in layout.fields if rng.random() < 0.5]
+    return {field.name: rng.choice((bytes(field.size), rng.randbytes(field.size))) for field in drawn}
 
 
 def _lookup(rng: random.Random) -> dict[str, Any]:
