@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from bpflisp.spec.btf import Btf
+from bpflisp.spec.btf_build import BtfBuilder, Int, Member, Struct
 from simulator.engines import bpf_syscall
 from simulator.engines.bpf_syscall import BpfError, possible_cpus
 from simulator.engines.kernel_load import Resources, create_map
@@ -25,7 +27,19 @@ from simulator.world import World
 pytestmark = pytest.mark.skipif(not bpf_syscall.available()[0], reason=bpf_syscall.available()[1] or "bpf(2) works")
 
 NO_PREALLOC = 1
+
+
+def _locked(kind: str) -> MapDef:
+    """A map whose values have a spin lock, which BPF_F_LOCK takes."""
+    number, types = Int("unsigned int", 4), BtfBuilder()
+    lock = Struct("bpf_spin_lock", 4, [Member("val", number, 0)])
+    value = types.add(Struct("value", 12, [Member("a", number, 0), Member("lock", lock, 32), Member("b", number, 64)]))
+    return MapDef("m", kind, 4, 12, 4, btf=Btf(types.to_bytes()), btf_key=types.add(number), btf_value=value)
+
+
 KEYED = {
+    "hash_locked": _locked("hash"),
+    "array_locked": _locked("array"),
     "hash": MapDef("m", "hash", 4, 8, 5),
     "hash_lazy": MapDef("m", "hash", 4, 5, 5, flags=NO_PREALLOC),
     "array": MapDef("m", "array", 4, 12, 4),
@@ -35,8 +49,8 @@ KEYED = {
     "lru_percpu_hash": MapDef("m", "lru_percpu_hash", 4, 8, 1000),
     "lpm_trie": MapDef("m", "lpm_trie", 6, 4, 6, flags=NO_PREALLOC),
 }
-ORDERED = {"array", "percpu_array", "lpm_trie"}
-FLAGS = st.sampled_from([0, 0, 0, 1, 2, 3, 4, 8])
+ORDERED = {"array", "array_locked", "percpu_array", "lpm_trie"}
+FLAGS = st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5, 6, 8])
 
 
 def said(ask: Callable[[], Any]) -> Any:
