@@ -78,6 +78,8 @@ class Task:
     cgroup_id: int = 1
     cgroup_ancestors: list[int] = field(default_factory=list)
     """The ids of the cgroups above, the root's first."""
+    cgroup_address: int = 0xFFFF_8880_0000_3000
+    """The address of its cgroup's struct; see `World.place`."""
     pid_namespace: tuple[int, int] = (0, 0)
     """Device and inode number of its PID namespace."""
     areas: list[tuple[int, int, int]] = field(default_factory=list)

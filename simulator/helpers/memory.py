@@ -116,3 +116,11 @@ def probe_write_user(machine: Machine, to: int, source: int, size: int, *_: int)
 def current_task(machine: Machine, *_: int) -> int:
     """The address of the current task's struct: what the test gives it, usually in the world's kernel memory."""
     return machine.world.task.address
+
+
+@models("bpf_copy_from_user_task")
+def copy_from_user_task(machine: Machine, to: int, size: int, address: int, task: int, flags: int) -> int:
+    """Copies user memory of a task: a world has one. EINVAL for flags."""
+    if flags:
+        return -errno.EINVAL
+    return _copy(machine, machine.world.user_memory, to, size, address)
