@@ -255,19 +255,13 @@ def _read_modify_write(m: Machine, idx: int, insn: Insn) -> Run:
         if loaded >= 0:
             m.writable(loaded)
         m.liveness.begin(idx)
-        value = m.frame.regs[loaded] if loaded >= 0 else None
-        if loaded >= 0 and loaded != dst:
-            m.frame.regs[loaded] = UNKNOWN_REG
+        if loaded >= 0:
+            m.frame.regs[loaded] = UNKNOWN_REG  # also where it is the address, which is no pointer any more then
         access.check_access(m, dst, off, row.size, False, -1, strict=True)
         if loaded >= 0:
-            pointer = m.frame.regs[dst]
             access.check_access(m, dst, off, row.size, False, loaded, strict=True)
-            if loaded == dst:
-                value, m.frame.regs[dst] = m.frame.regs[dst], pointer
         m.note_pointer_kind(kind, False)
         access.check_access(m, dst, off, row.size, True, -2, strict=True)
-        if loaded == dst and value is not None:
-            m.frame.regs[dst] = value
         m.liveness.commit()
         return then
 
