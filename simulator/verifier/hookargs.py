@@ -187,7 +187,7 @@ def _pointer(m: Machine, btf: Btf, hook: Hook, number: int, pointer: int, off: i
     flags = tags | (r.TRUSTED if _trusts(m) else 0)
     if number < len(hook.params) and hook.params[number].name.endswith("__nullable"):
         flags |= r.MAYBE_NULL
-    if m.attach_type == "trace_raw_tp":
+    if m.attach_type == "trace_raw_tp" and m.ways.tracepoints_may_be_null:
         may_be_null, may_be_error = argument_flags(hook.name, number)
         flags |= r.MAYBE_NULL if may_be_null else 0
         if may_be_error and not (hook.name in _UNMARKED and m.layout.profile.version[:2] == (6, 18)):

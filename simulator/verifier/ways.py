@@ -58,6 +58,7 @@ class Ways:
     processors_are_counted: bool
     constants_stored_in_context: bool
     records_given_back_whole: bool
+    tracepoints_may_be_null: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool

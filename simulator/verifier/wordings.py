@@ -49,6 +49,7 @@ WORDINGS: Final = tuple(
         ("6.2", r"expected=map_value, ptr_", "expected=map_value"),
         # names of types
         ("6.2", r"\bringbuf_mem", "alloc_mem"),
+        ("6.2", r"\btrusted_ptr_", "ptr_"),
         ("5.17", r"\balloc_mem", "mem"),
         ("5.18", r"(mem access '|type=)scalar\b", r"\1inv"),
         # a known number in the place of unknown bits

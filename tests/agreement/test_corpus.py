@@ -30,3 +30,15 @@ def test_no_program_is_accepted_that_the_kernel_refuses() -> None:
     score = Score(rows)
     assert [row.told() for row in rows if row.kind in ("false accept", CRASH)] == []
     assert score.count("agree") >= 0.8 * len(rows)
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason=f"{CORPUS} is not there (BPF_CORPUS names the folder)")
+@pytest.mark.parametrize("kernel", ["5.10.262", "6.1.192", "6.12.117"])
+def test_earlier_kernels_refuse_what_we_refuse(kernel: str) -> None:
+    kernels = CORPUS.with_name("kernels.jsonl.gz")
+    options = corpus._options().parse_args([str(CORPUS), "--kernel", kernel, "--kernels", str(kernels)])
+    records, setup = corpus._inputs(options)
+    quick = [record for record in records if (record["insns_processed"] or 0) < 300][:: 2 * EVERY]
+    rows = [Row.of(record, corpus.verify_record(setup, record)) for record in quick]
+    assert [row.told() for row in rows if row.kind in ("false accept", CRASH)] == []
+    assert Score(rows).count("agree") >= 0.95 * len(rows)
