@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import struct
 import subprocess
@@ -28,6 +29,7 @@ XDP, XDP_IN_BATCHES = 0.125, 0.038
 BATCH = 1024
 """Packets at one call of run_many."""
 FLOWS = MapDef("flows", "hash", key_size=16, value_size=16, max_entries=4096)
+_NUMBERS = itertools.count()
 OBJECT = Path("fixtures/twins/rate_limiter.o")
 
 Once = Callable[[int], object]
@@ -87,11 +89,11 @@ def _beside_the_kernel() -> float:
         return against(lambda _: run(ten, packet), lambda _: bpf_syscall.prog_test_run(handle.fd, packet))
 
 
-def first_result(number: int) -> object:
+def first_result(_: int) -> object:
     """A program that nobody has seen, from its bytes to the first outcome."""
     code = bytes.fromhex(yardstick.DATA["programs"]["xdp"])
-    # One of its own each time: what was translated before is found again by its instructions.
-    new = code + struct.pack("<BBhi", 0xB7, 0, 0, number) + code[-8:]
+    # One of its own each time: what was met before, in a round before, is found again by its instructions.
+    new = code + struct.pack("<BBhi", 0xB7, 0, 0, next(_NUMBERS)) + code[-8:]
     return run(Program(new, "xdp", [FLOWS]), yardstick.PACKETS[0], World())
 
 
