@@ -14,9 +14,9 @@ from simulator.contexts.xdp import XdpModel
 from simulator.engines.engine import Options
 from simulator.engines.native.batch import MAX_PACKETS, MAX_SIZE, Batch, BatchOutcomes
 from simulator.engines.native.host import Host, require_unicorn
+from simulator.engines.native.instructions import Given
 from simulator.engines.native.linked import Translated
 from simulator.engines.native.session import Session
-from simulator.engines.native.translate import Given
 from simulator.engines.reference import ReferenceEngine
 from simulator.machine import machine_of
 from simulator.outcome import Outcome, Outcomes

@@ -12,8 +12,9 @@ from simulator import contexts
 from simulator.engines.loads import immediate
 from simulator.engines.native.encode import Code
 from simulator.engines.native.host import Host
+from simulator.engines.native.instructions import Given
 from simulator.engines.native.lookup import Tables
-from simulator.engines.native.translate import Given, Translator
+from simulator.engines.native.translate import Translator
 from simulator.engines.source.ranges import Known
 from simulator.machine import ProgramFault, machine_of
 from simulator.memory import CONTEXT_BASE
