@@ -35,14 +35,14 @@ def _right(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
 
 
 def _missing(program: ProgramCoverage, locate: Callable[[ProgramCoverage, str], str]) -> str:
-    """The source lines that did not run, by file; the slots, where the object has no line information."""
-    found = program.lines()
-    if not found:
-        executed = program.executed
-        slots = [at for at, insn in enumerate(program.program.code) if insn is not None and not executed[at]]
-        return f"insns {ranges(slots)}" if slots else ""
+    """The source lines that did not run, by file; where all did in one place or another, and where the object has no
+    line information, the slots."""
     files: dict[str, list[int]] = {}
-    for (file, line), count in sorted(found.items()):
+    for (file, line), count in sorted(program.lines().items()):
         if not count:
             files.setdefault(file, []).append(line)
-    return "; ".join(f"{locate(program, file)}:{ranges(numbers)}" for file, numbers in files.items())
+    if files:
+        return "; ".join(f"{locate(program, file)}:{ranges(numbers)}" for file, numbers in files.items())
+    executed = program.executed
+    slots = [at for at, insn in enumerate(program.program.code) if insn is not None and not executed[at]]
+    return f"insns {ranges(slots)}" if slots else ""
