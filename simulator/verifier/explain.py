@@ -43,8 +43,20 @@ class Explained(NamedTuple):
     said: str
 
 
-# What is in front of a log's line: libbpf's name, a time stamp, a quotation mark.
-_PREFIX = re.compile(r"^(?:\s*(?:libbpf|bpftool|\[[\d. ]+\]|\d{4}/\d\d/\d\d [\d:]+|[>|])[: ]*)+")
+# What is in front of a log's line: libbpf's name, the time stamps of dmesg, journals and loggers, quotation marks.
+_PREFIX = re.compile(
+    r"^(?:\s*(?:libbpf|bpftool|\[[\d.,: TZ+-]+\]|\d{4}[-/]\d\d[-/]\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?"
+    r"|[A-Z][a-z]{2} +\d+ [\d:]{8} \S+ [\w.\[\]-]+(?=:)"
+    r"|(?:ERROR|WARN(?:ING)?|INFO|DEBUG|level=\w+)(?=[ :])|[>|])[: ]*)+"
+)
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_OMITTED = re.compile(r"\s*\(\d+ lines?(?:\(s\))? omitted\)\s*$")
+# What a loader says in a line of its own, or in front of the kernel's words: libbpf, cilium/ebpf, aya.
+_LOADER = re.compile(
+    r"^\s*(?:prog '[^']*': (?:BPF program load failed|failed to|-- (?:BEGIN|END))|failed to |Error: |map '[^']*': |"
+    r"field \w+: |program \S+: |load(?:ing)? program|the `?BPF_PROG_LOAD|Verifier output|[Cc]ould ?n.?t load |"
+    r"libbpf: |verifier log|-- (?:BEGIN|END) PROG)"
+)
 _STATISTICS = re.compile(r"processed \d+ insns\b.*$")
 _HEADING = re.compile(r"^\s*(?:Verification failed|Problem|Reason)\s*:\s*(.*)$", re.I)
 _SUGGESTION = re.compile(r"^\s*Suggestion\s*:\s*(.*)$", re.I)
@@ -72,15 +84,13 @@ def explain(log: str) -> list[Explained]:
 
 def _refusals(log: str) -> Iterator[tuple[str, str]]:
     """The lines that refuse, each with the kernel's own suggestion where it makes one."""
-    lines = [_PREFIX.sub("", line).rstrip() for line in log.splitlines()]
+    lines = [_PREFIX.sub("", line).rstrip() for line in _plain(log).splitlines()]
     if any(line.lstrip().lower().startswith("verification failed:") for line in lines):
         yield from _reported(lines)
         return
     last = ""
     for line in lines:
-        text = _GLUED.sub("", _STATISTICS.sub("", line)).strip()
-        if text and not _NO_REFUSAL.match(text) and code_of(text) != UNCLASSED:
-            last = text
+        last = _said(line) or last
         if _STATISTICS.search(line):
             if last:
                 yield last, ""
@@ -105,6 +115,26 @@ def _reported(lines: list[str]) -> Iterator[tuple[str, str]]:
         known = next((text for text in candidates if _known(text)), "")
         if known:
             yield known, suggestion
+
+
+def _plain(log: str) -> str:
+    """A log without colours; one that was pasted as a quoted string, as it was before."""
+    text = _COLOUR.sub("", log)
+    if "\\n" in text and text.count("\\n") > text.count("\n"):
+        text = text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\'", "'")
+    return text
+
+
+def _said(line: str) -> str:
+    """The refusal that a line holds, "" where it holds none. A loader may have put its own words in front, with colons
+    between: what is left of those is looked at from the end.
+    """
+    text = _GLUED.sub("", _STATISTICS.sub("", _OMITTED.sub("", line))).strip().strip('"')
+    if not _LOADER.match(text):
+        return text if _known(text) else ""
+    parts = re.split(r": |\t", text)
+    tails = (": ".join(parts[at:]).strip() for at in range(len(parts) - 1, 0, -1))
+    return next((tail for tail in tails if not _LOADER.match(tail) and _known(tail)), "")
 
 
 def _known(text: str) -> bool:

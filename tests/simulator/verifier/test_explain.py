@@ -67,3 +67,66 @@ def test_a_problem_line_will_do() -> None:
 )
 def test_nothing_is_guessed(text: str) -> None:
     assert explain(text) == []
+
+
+LOG = """0: R1=ctx() R10=fp0
+; __u8 first = *(__u8 *)data; @ prog.c:12
+2: (71) r0 = *(u8 *)(r2 +0)
+invalid access to packet, off=0 size=1, R2(id=0,off=0,r=0)
+R2 offset is outside of the packet
+processed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+NULL = "R0 invalid mem access 'map_value_or_null'"
+
+PASTED = {
+    "dmesg": "".join(f"[  123.4567{at}] {line}\n" for at, line in enumerate(LOG.splitlines())),
+    "journal": "".join(f"Nov 28 05:43:00 host loader[17]: {line}\n" for line in LOG.splitlines()),
+    "logger": "".join(f"2026-11-28T05:43:00.123Z ERROR {line}\n" for line in LOG.splitlines()),
+    "go's logger": "".join(f"2026/11/28 05:43:00 {line}\n" for line in LOG.splitlines()),
+    "quoted": "".join(f"> {line}\n" for line in LOG.splitlines()),
+    "indented": "".join(f"\t\t{line}\n" for line in LOG.splitlines()),
+    "coloured": LOG.replace("R2 offset", "\x1b[31mR2 offset").replace("packet\n", "packet\x1b[0m\n"),
+    "windows": LOG.replace("\n", "\r\n"),
+    "without its end": LOG[: LOG.index("processed")],
+    "without its beginning": LOG[LOG.index("*(u8") :],
+    "cut within a line": LOG[: LOG.index("total_states")],
+    "a string in a line": '{"level":"error","msg":"load","log":"' + LOG.replace("\n", "\\n") + '"}',
+    "libbpf, and what it says last": f"libbpf: prog 'x': BPF program load failed: Permission denied\n"
+    f"libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n{LOG}-- END PROG LOAD LOG --\n"
+    "libbpf: prog 'x': failed to load: -13\nlibbpf: failed to load object 'spin_lock.bpf.o'\n"
+    "libbpf: failed to load BPF skeleton 'sleepable_bpf': -13\nError: failed to load object file\n",
+    "cilium/ebpf in a line": "field XdpProg: program xdp_prog: load program: permission denied: invalid access to "
+    "packet, off=0 size=1, R2(id=0,off=0,r=0): R2 offset is outside of the packet (21 line(s) omitted)\n",
+    "cilium/ebpf in full": "program xdp_prog: load program: permission denied:\n"
+    + "".join(f"\t{line}\n" for line in LOG.splitlines()),
+    "aya": f"Error: the BPF_PROG_LOAD syscall failed. Verifier output: {LOG}",
+    "aya, as debug text": 'Error: LoadError { io_error: Os { code: 13 }, verifier_log: "'
+    + LOG.replace("\n", "\\n")
+    + '"}',
+}
+
+
+@pytest.mark.parametrize("how", PASTED)
+def test_however_it_was_pasted(how: str) -> None:
+    (found,) = explain(PASTED[how])
+    assert found.code == "packet-bounds"
+    assert found.said.endswith("R2 offset is outside of the packet")
+
+
+def test_a_message_that_begins_a_line_is_found_behind_a_loaders_words() -> None:
+    (found,) = explain(f"load program: permission denied: 6: (79) r1 = *(u64 *)(r0 +0): {NULL} (7 line(s) omitted)")
+    assert (found.code, found.said) == ("maybe-null", NULL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "libbpf: failed to load object 'spin_lock.bpf.o'\n",
+        "libbpf: prog 'attach_btf': failed to load: -22\n",
+        "Error: failed to load BPF skeleton 'sleep_bpf'\n",
+        "field Lock: program spin_lock: load program: invalid argument\n",
+    ],
+)
+def test_names_in_a_loaders_words_are_no_refusals(text: str) -> None:
+    assert explain(text) == []
