@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec import contexts, helpers
 from bpflisp.spec.isa import Kind
 from simulator.verdict import Reason, Step, Verdict
+from simulator.verifier import origins
 from simulator.verifier import regs as r
 from simulator.verifier.advice import advice_of
+from simulator.verifier.origins import KINDS
 from simulator.verifier.regs import Reg, type_name
 from simulator.verifier.scene import Scene
 from simulator.verifier.state import INVALID, Slot
@@ -54,6 +56,9 @@ def reason_of(refused: Refused, m: Machine | None = None) -> Reason:
     scene = Scene(m, refused)
     find = _FINDERS.get(refused.code)
     finding = find(scene) if find is not None else NOTHING
+    if not finding.because:
+        because, slots = origins.because(scene)
+        finding = Finding(because, finding.help, slots)
     return Reason(
         advice.problem,
         finding.because,
@@ -368,22 +373,11 @@ def _argument(scene: Scene) -> Finding:
         return NOTHING
     origin = scene.last_change(register)
     where = f", from {scene.place(origin)}" if origin is not None else ""
-    wanted = ", ".join(_KINDS.get(kind.strip(), kind.strip()) for kind in found[2].split(","))
+    wanted = ", ".join(KINDS.get(kind.strip(), kind.strip()) for kind in found[2].split(","))
     return Finding(
-        f"argument {register} of {name or 'the call'} is {_KINDS.get(found[1], found[1])}{where}; it takes {wanted}",
+        f"argument {register} of {name or 'the call'} is {KINDS.get(found[1], found[1])}{where}; it takes {wanted}",
         slots=(origin,) if origin is not None else (),
     )
-
-
-_KINDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "scalar": "a number", "fp": "stack", "pkt": "packet", "pkt_meta": "packet metadata", "map_ptr": "a map",
-        "map_key": "a map's key", "map_value": "a map's value", "mem": "other memory", "ctx": "the context",
-        "ringbuf_mem": "a ring buffer's record", "buf": "a buffer", "trusted_ptr_": "a trusted kernel pointer",
-        "ptr_": "a kernel pointer", "sock": "a socket", "sock_common": "a socket", "func": "a function",
-        "map_value_or_null": "a map's value that may be null", "rcu_ptr_": "a kernel pointer under RCU",
-    }
-)  # fmt: skip
 
 
 def _return_value(scene: Scene) -> Finding:

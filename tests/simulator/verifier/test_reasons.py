@@ -143,3 +143,22 @@ def test_what_wants_the_kernels_types_says_how_to_give_them(name: str) -> None:
     if "the kernel's BTF" in verdict.message:
         assert verdict.reason is not None
         assert "--kernel-btf" in verdict.reason.help
+
+
+def test_hardly_any_refusal_on_a_path_is_without_a_because() -> None:
+    vague = []
+    for name, answer in answers().items():
+        if answer["accepted"] or answer["topic"] in NEEDS_KERNEL_TYPES or not answer["insns_processed"]:
+            continue
+        verdict, reason = refused(name)
+        assert verdict.code != UNCLASSED
+        if not reason.because and verdict.insn is not None:
+            vague.append(name)
+    assert len(vague) <= 8, vague
+
+
+def test_a_class_without_a_look_of_its_own_says_what_it_worked_on() -> None:
+    verdict = verify(readable.program("r2 = r1\nr2 *= 4\nr0 = 0\nexit\n"))
+    assert verdict.code == "pointer-arithmetic"
+    assert verdict.reason is not None
+    assert verdict.reason.because == "r2 is the context, from insn 0 (r2 = r1)"
