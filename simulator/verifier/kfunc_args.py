@@ -138,6 +138,8 @@ def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg,
     kind = _kind(m, made, index, param, reg, target, head)
     if kind == "null":
         return
+    if kind == "map" and reg.type & r.BASE_MASK not in _OF_MAPS:
+        m.fail(f"pointer in R{register} isn't map pointer")
     if kind in ("object", "map", "allocated") and checked:
         _check_trust(m, made, register, reg)
     check_argument_offset(m, register, reg, bool("RELEASE" in made.flags and reg.ref))
@@ -170,6 +172,7 @@ def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg,
         _sized_memory(m, made, index, register, reg, param)
 
 
+_OF_MAPS: Final = (r.PTR_MAP, r.PTR_MAP_VALUE, r.PTR_MAP_KEY)
 _ALLOCATED: Final = frozenset({"allocated", "counted", "bpf_list_head", "bpf_list_node", "bpf_rb_root", "bpf_rb_node"})
 _SECTIONS: Final = frozenset({"irq", "bpf_res_spin_lock"})
 
@@ -316,7 +319,7 @@ def _object(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int, head
     base = reg.type & r.BASE_MASK
     if is_map:
         if base != r.PTR_MAP:
-            m.fail(f"pointer in R{register} isn't map pointer")
+            m.fail(f"arg#{index} is {type_name(reg.type)} expected {type_name(base)} or socket")
         if made.map is not None:
             workqueues.check_same_map(m, made.map, reg)
         made.map = reg.data
