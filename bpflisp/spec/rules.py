@@ -118,6 +118,7 @@ RULES: Final = (
     Rule("constants-stored-in-context", ("6.4",), "a constant may be stored in the context, not a register alone"),
     Rule("records-given-back-whole", ("6.0",), "what is given back has to be pointed to at its very start"),
     Rule("tracepoints-may-be-null", ("6.14", "6.12.117"), "some arguments of tracepoints may be null, or an error"),
+    Rule("sockmaps-changed-by-few", ("7.3",), "socket filters, flow dissectors and XDP programs change no socket map"),
     Rule("linked-scalars-delta", ("6.11",), "scalars that differ by a positive constant are narrowed together"),
     Rule(
         "linked-scalars-negative",

@@ -575,7 +575,8 @@ class Machine:
         if self.program_type == "sock_ops":
             allowed = helper == "bpf_map_delete_elem"
         else:
-            allowed = self.program_type in _SOCKMAP_CHANGERS
+            few = self.ways.sockmaps_changed_by_few and self.program_type in ("socket_filter", "flow_dissector", "xdp")
+            allowed = self.program_type in _SOCKMAP_CHANGERS and not few
         if not allowed:
             self.log_line("cannot update sockmap in this context")
         return allowed

@@ -59,6 +59,7 @@ class Ways:
     constants_stored_in_context: bool
     records_given_back_whole: bool
     tracepoints_may_be_null: bool
+    sockmaps_changed_by_few: bool
     linked_scalars_delta: bool
     linked_scalars_negative: bool
     linked_scalars_settled: bool

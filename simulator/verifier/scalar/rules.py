@@ -33,15 +33,21 @@ SINCE: Final = MappingProxyType(
         # Tnums are multiplied with unions of partial sums.
         "mul-union": (6, 18),
         # A change of byte order keeps the known bits.
-        "byte-swap-bits": (6, 18),
+        "byte-swap-bits": (6, 19),
         # Where the tnum and the range have one number in common, it is that number.
-        "tnum-single-number": (6, 18),
+        "tnum-single-number": (6, 19),
     }
 )
 """Rule -> the first kernel (major, minor) that has it."""
 
 
-CARRIED_BACK: Final = MappingProxyType({"fork-on-mask": ((6, 12, 117), (6, 18, 44))})
+CARRIED_BACK: Final = MappingProxyType(
+    {
+        "fork-on-mask": ((6, 12, 117), (6, 18, 44)),
+        "byte-swap-bits": ((6, 18, 44),),
+        "tnum-single-number": ((6, 18, 44),),
+    }
+)
 """Rule -> the stable releases that got it by a fix, each in its line."""
 
 
