@@ -32,7 +32,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
 """A kind of value as the kernel names it -> in words."""
 
 _HOLDERS: Final = frozenset({"graph", "lock", "section", "sleepable", "call-not-allowed", "reference"})
-_PROGRAM: Final = frozenset({"sleepable", "kernel-function", "map-not-allowed", "packet-access", "attach-target"})
+_PROGRAM: Final = frozenset(
+    {"sleepable", "kernel-function", "map-not-allowed", "packet-access", "attach-target", "legacy-packet-load"}
+)
 
 
 def because(scene: Scene) -> tuple[str, tuple[int, ...]]:
@@ -66,8 +68,11 @@ def _operands(scene: Scene) -> list[int]:
     if insn is None or scene.refused.code in _HOLDERS:
         return []
     kind = insn.row.kind
+    if kind is Kind.EXIT:
+        return [0]
     if kind is Kind.CALL:
-        return [register for register in range(1, 6) if scene.value(register).type not in (r.NOT_INIT, r.SCALAR)]
+        passed = [register for register in range(1, 6) if scene.value(register).type != r.NOT_INIT]
+        return passed if insn.src == 1 else [one for one in passed if scene.value(one).type != r.SCALAR]
     if kind in (Kind.LOAD, Kind.LOAD_SIGNED, Kind.LOAD_ACQUIRE):
         return [insn.src]
     if kind is Kind.ALU or kind is Kind.BRANCH:
