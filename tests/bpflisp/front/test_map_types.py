@@ -35,7 +35,9 @@ USES = {
     "perf_event_array": "(perf-event-output (ctx-ptr) m BPF_F_CURRENT_CPU (stack-addr x) 8)",
     "prog_array": "(tail-call m 0)", "devmap": "(redirect-map m 0 0)", "devmap_hash": "(redirect-map m 0 0)",
     "cpumap": "(redirect-map m 0 0)", "xskmap": "(redirect-map m 0 0)",
-    **dict.fromkeys(("hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie"), "(getmap m x)"),
+    **dict.fromkeys(
+        ("hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie"), "(getmap m x)"
+    ),
 }  # fmt: skip
 
 
