@@ -179,7 +179,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"At (program exit|callback return|subprogram exit|async callback return)", "return-range"),
     (r"^Caller passes invalid args|^Func#\d+|^func#\d+|^arg#\d+|global|static function", "function-arguments"),
     (
-        r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type",
+        r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type"
+        r"|isn't map pointer",
         "argument-type",
     ),
     (r"^tail_call|tail call", "tail-call"),
