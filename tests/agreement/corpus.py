@@ -80,9 +80,9 @@ def open_text(path: Path) -> IO[str]:
 def _inputs(options: argparse.Namespace) -> tuple[list[dict[str, Any]], Setup]:
     """The records with the asked kernel's answer in them, and what the children need."""
     with open_text(options.file) as lines:
-        records = [json.loads(line) for line in lines if line.strip()]
+        records = _scorable([json.loads(line) for line in lines if line.strip()])
     if options.only:
-        records = [record for record in records if re.search(options.only, record["id"])]
+        records = [record for record in records if re.search(options.only, str(record.get("id", "")))]
     kernel = options.kernel
     if options.kernels:
         kernel, records = _answered_by(options.kernels, kernel, records)
@@ -94,6 +94,14 @@ def _inputs(options: argparse.Namespace) -> tuple[list[dict[str, Any]], Setup]:
     return records, Setup(kernel, _kernel_btf(options, kernel), str(file) if file.exists() else "")
 
 
+def _scorable(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The records that have a verdict to be held against; how many have none is said."""
+    found = [row for row in rows if isinstance(row, dict) and row.get("verdict") in ("accept", "reject")]
+    if len(found) < len(rows):
+        print(f"{len(rows) - len(found)} lines without a verdict are left out", file=sys.stderr)
+    return found
+
+
 def _answered_by(path: Path, kernel: str, records: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     """(release, the records that it was asked about, with its answers). "6.1" means the 6.1.x that is there."""
     with open_text(path) as lines:
@@ -103,7 +111,7 @@ def _answered_by(path: Path, kernel: str, records: list[dict[str, Any]]) -> tupl
     if len(chosen) != 1:
         raise ValueError(f"kernel {kernel} is not one of {', '.join(sorted(releases))}")
     release = chosen[0]
-    asked = [record for record in records if release in answers.get(record["id"], {})]
+    asked = [record for record in records if release in answers.get(record.get("id"), {})]
     return release, [{**record, "message": "", **answers[record["id"]][release]} for record in asked]
 
 

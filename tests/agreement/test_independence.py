@@ -13,6 +13,10 @@ from tests.engines import as_parameters
 
 _HOST = ("/sys", "/proc", "/dev/", "/etc", "/boot", "/lib/modules", "/usr/src")
 
+_LOOKS = ("open", "os.listdir", "os.scandir", "os.chdir", "ctypes.dlopen")
+_ASKS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "socket.bind", "os.fork")
+"""What Python tells an audit hook of: a look at a path, and what asks another process or host."""
+
 
 def _verify_and_run(engine: str) -> tuple[int, list[str]]:
     """(how many cases passed, what of the host was opened meanwhile)."""
@@ -23,8 +27,10 @@ def _verify_and_run(engine: str) -> tuple[int, list[str]]:
     passed = 0
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and str(arguments[0]).startswith(_HOST):
+        if event in _LOOKS and (arguments and str(arguments[0]).startswith(_HOST)):
             opened.append(str(arguments[0]))
+        if event in _ASKS:
+            opened.append(event)
 
     sys.addaudithook(watch)
     for found in fixtures:
