@@ -281,14 +281,15 @@ def xdp_adjust_head(machine: Machine, context: int, difference: int, *_: int) ->
     by, data = signed(difference, 32), data_of(machine)
     if machine.headroom + by < FRAME_HEADER or by > len(data) - ETHERNET:
         return -errno.EINVAL
-    if by >= 0:
-        machine.hidden = bytes(machine.hidden) + data[:by]
-        data = data[by:]
-    else:
-        before = bytes(machine.hidden).rjust(-by, machine.blank[:1])
-        machine.hidden, data = before[:by], before[by:] + data
+    room = bytes(machine.hidden).rjust(-by, machine.blank[:1])
+    memory, start, end = bytearray(room + machine.packet.view), len(room), len(room) + machine.meta
+    # Metadata moves along, over what was the packet's head.
+    memory[start + by : end + by] = memory[start:end]
+    machine.hidden = bytes(memory[: start + by])
     machine.headroom += by
-    change(machine, data)
+    machine.set_packet(memory[start + by :], machine.meta)
+    assert machine.model is not None
+    machine.model.packet_changed(machine)
     return 0
 
 
