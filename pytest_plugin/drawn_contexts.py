@@ -15,6 +15,11 @@ _ARGUMENTS: Final = frozenset({"raw_tracepoint", "raw_tracepoint_writable", "tra
 _SKB_FIELDS: Final = ("mark", "priority", "cb", "tstamp")
 """What the kernel's test run takes of an skb whatever else is set."""
 
+_LOOKUP_FIELDS: Final = ("remote_ip4", "local_ip4")
+_LOOKUPS: Final = st.fixed_dictionaries(
+    {"family": st.sampled_from((2, 10)), "protocol": st.sampled_from((6, 17)), "local_port": st.integers(0, 65535)}
+)
+
 _MOST_ARGUMENTS, _BLOCK = 6, 256
 
 
@@ -45,6 +50,10 @@ def contexts(of: str | Program) -> st.SearchStrategy[dict[str, Any]]:
         for field in layout.fields
         if table is None or ((read := table.access(field.offset, field.element_size, False)) and read.kind == "scalar")
     }
+    if name == "sk_lookup":
+        # The kernel's test run takes no other families and protocols, and works the cookie out itself.
+        plain = {field: known for field, known in readable.items() if field in _LOOKUP_FIELDS}
+        return st.tuples(_drawn(plain), _LOOKUPS).map(lambda parts: {**parts[0], **parts[1]})
     return _drawn(readable)
 
 
