@@ -208,14 +208,14 @@ def _bound(checker: Checker, form: Cons) -> Tree:
     return _loaded(checker, _named(checker, [Cons(intern(_BOUNDS[name].upper()), form.cdr)]))
 
 
-_REGISTERS = {f"PT-REGS-PARM{number}": str(number) for number in range(1, 7)} | {
+_REGISTERS = {f"PT-REGS-PARM{number}": str(number) for number in range(1, 9)} | {
     "PT-REGS-RET": "rc", "PT-REGS-SP": "sp", "PT-REGS-IP": "ip", "PT-REGS-FP": "fp",
 }  # fmt: skip
 
 
 @library(*_REGISTERS)
 def _pt_regs(checker: Checker, form: Cons) -> Tree:
-    """`(pt-regs-parm1)` to `(pt-regs-parm6)`, `(pt-regs-ret)`: registers of the target's calling convention."""
+    """`(pt-regs-parm1)` and so on (six on x86-64, eight on arm64), `(pt-regs-ret)`: registers of the target's calling convention."""
     checker.args(form, 0, 0)
     assert isinstance(form.car, Symbol)
     kind = checker.program.prog_type

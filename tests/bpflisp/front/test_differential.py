@@ -377,13 +377,14 @@ def source_of(cases: list[Case]) -> str:
 @given(
     st.lists(st.tuples(st.tuples(*[st.sampled_from(TYPES)] * 3), forms(names, 5)), min_size=1, max_size=4),
     st.tuples(numbers, numbers, numbers),
+    st.sampled_from(["v3", "v1", "v2", "v4"]),
 )
-def test_compiled_and_evaluated_agree(cases: list[Case], given: tuple[int, ...]) -> None:
+def test_compiled_and_evaluated_agree(cases: list[Case], given: tuple[int, ...], mcpu: str) -> None:
     expected = [expected_of(case, given) for case in cases]
     source = source_of(cases)
     packet = struct.pack("<QQQ", *given) + bytes(40)
     for opt in (0, 2):
-        program = load(compile_text(source, opt=opt), name="t")["p"]
+        program = load(compile_text(source, opt=opt, mcpu=mcpu), name="t")["p"]
         for engine in engines():
             try:
                 outcome = run(program, packet, World(), engine)
@@ -394,7 +395,7 @@ def test_compiled_and_evaluated_agree(cases: list[Case], given: tuple[int, ...])
                 continue
             assert outcome.packet is not None
             got = list(struct.unpack(f"<{len(cases)}Q", outcome.packet[32 : 32 + 8 * len(cases)]))
-            assert got == expected, (engine, opt, got, expected)
+            assert got == expected, (engine, opt, mcpu, got, expected)
     COUNTED.extend(cases)
 
 

@@ -111,6 +111,12 @@ def test_registers_of_the_target(form: str, x86: int, arm: int) -> None:
     assert offsets(form, "arm64") == [arm]
 
 
+def test_registers_that_only_arm64_passes() -> None:
+    assert offsets("(+ (pt-regs-parm7) (pt-regs-parm8))", "arm64") == [48, 56]
+    with pytest.raises(CompileError, match="names no register of x86_64"):
+        offsets("(pt-regs-parm7)", "x86_64")
+
+
 def test_registers_need_a_kprobe() -> None:
     with pytest.raises(CompileError, match="context-access"):
         compile_text("(defprog p () (pt-regs-parm1))")
