@@ -215,7 +215,7 @@ _REGISTERS = {f"PT-REGS-PARM{number}": str(number) for number in range(1, 9)} | 
 
 @library(*_REGISTERS)
 def _pt_regs(checker: Checker, form: Cons) -> Tree:
-    """`(pt-regs-parm1)` and so on (six on x86-64, eight on arm64), `(pt-regs-ret)`: registers of the target's calling convention."""
+    """`(pt-regs-parm1)` and so on (six on x86-64, eight on arm64), `(pt-regs-ret)`: registers of the target's calls."""
     checker.args(form, 0, 0)
     assert isinstance(form.car, Symbol)
     kind = checker.program.prog_type

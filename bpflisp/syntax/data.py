@@ -64,6 +64,14 @@ class Output:
 
     def __init__(self) -> None:
         self.parts: list[str] = []
+        self.size = 0
+
+    def write(self, piece: str) -> None:
+        """Add a piece; an error beyond a million characters."""
+        self.size += len(piece)
+        if self.size > 1 << 20:
+            raise fail("too-big", "more than a million characters are written here")
+        self.parts.append(piece)
 
 
 def _hashable(key: object) -> object:

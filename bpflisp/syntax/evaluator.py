@@ -30,6 +30,9 @@ from bpflisp.syntax.lambda_list import LambdaList
 FUEL = 500_000
 """How many evaluations one call of a macro, or one top-level form, may take."""
 
+_LONG_TEXT = 64
+"""Characters of a text that are made for the price of one evaluation."""
+
 LAMBDA = intern("LAMBDA")
 DECLARE = intern("DECLARE")
 
@@ -171,6 +174,12 @@ class Interpreter:
         finally:
             self._budgets -= 1
 
+    def spend(self, evaluations: int) -> None:
+        """Take so many evaluations off the budget."""
+        self.fuel -= evaluations
+        if self.fuel < 0:
+            raise OutOfFuel
+
     def gensym(self, prefix: str = "G") -> Symbol:
         """A symbol that nothing else is."""
         self._gensyms += 1
@@ -234,7 +243,10 @@ class Interpreter:
         if isinstance(function, Closure):
             return function(*args)
         try:
-            return function(*args)
+            result = function(*args)
+            if isinstance(result, str) and len(result) > _LONG_TEXT:
+                self.spend(len(result) // _LONG_TEXT)
+            return result
         except ZeroDivisionError:
             raise fail("division-by-zero", f"`{name}` divides by zero") from None
         except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as problem:

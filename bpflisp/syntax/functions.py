@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpflisp.syntax import sequences
 from bpflisp.syntax.arithmetic import NUMBERS
+from bpflisp.syntax.costs import charged
 from bpflisp.syntax.data import (
     Function,
     Output,
@@ -145,7 +146,7 @@ def _format(destination: Any, control: Any, *args: Any) -> object:
 
     written = format_text(control, list(args))
     if isinstance(destination, Output):
-        destination.parts.append(written)
+        destination.write(written)
     return written if destination is NIL else NIL
 
 
@@ -156,7 +157,7 @@ def _written(readable: bool) -> Function:
 
     def write(value: Any, stream: Any = NIL, *_: Any) -> object:
         if isinstance(stream, Output):
-            stream.parts.append(value if isinstance(value, str) and not readable else format_text("~s", [value]))
+            stream.write(value if isinstance(value, str) and not readable else format_text("~s", [value]))
         return value
 
     return write
@@ -172,4 +173,4 @@ def library(interpreter: Interpreter) -> dict[Symbol, Callable[..., object]]:
     }  # fmt: skip
     every = {**NUMBERS, **LISTS, **_PREDICATES, **_TEXT, **sequences.functions(interpreter), **others}
     every |= further(interpreter)
-    return {intern(name): function for name, function in every.items()}
+    return {intern(name): charged(name, function, interpreter.spend) for name, function in every.items()}
