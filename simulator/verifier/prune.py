@@ -399,7 +399,7 @@ def _incomplete(m: Machine, state: State) -> bool:
     if not m.ways.loops_by_component:
         entry = _loop_entry(state)
         return entry is not None and bool(entry.branches)
-    if not m.visits:
+    if not m.backedges:
         return False
     chain = _chain(m, state)
     visit = None if chain is None else m.visits.get(chain)
@@ -657,13 +657,15 @@ def _compare(
     m: Machine, idx: int, states: list[State], cur: State, forced: bool, add: bool, jumps: int, insns: int
 ) -> bool | None:
     """None where an equal state was found; else whether a checkpoint is to be made."""
-    seen, in_loops = 0, bool(m.visits) or not m.ways.loops_by_component
+    seen = 0
     for old in reversed(states[:]):
         m.seen_states = seen = seen + 1
         if old.idx != idx:
             continue
         hit = in_loop = False
-        if old.branches:
+        if not old.branches and old.hint is not None and _same_depth_differs(m, old, cur):
+            pass  # what differs loosely differs strictly, so it need not be known whether the loop is done
+        elif old.branches:
             verdict = _loop_hit(m, idx, old, cur)
             if verdict:
                 # a call that runs a callback again is no way round the loop that it stands in
@@ -676,7 +678,7 @@ def _compare(
                 if not forced and jumps < 20 and insns < 100:
                     add = False
         else:
-            in_loop = in_loops and _incomplete(m, old)
+            in_loop = _incomplete(m, old)
             hit = states_equal(m, old, cur, RANGE_WITHIN if in_loop else NOT_EXACT)
             if hit and in_loop and not m.ways.loops_by_component:
                 _put_in_loop(cur, _loop_entry(old) or old)
@@ -690,6 +692,10 @@ def _compare(
             states.remove(old)
             _drop(m, old)
     return add
+
+
+def _same_depth_differs(m: Machine, old: State, cur: State) -> bool:
+    return len(old.frames) == len(cur.frames) and _differs_as_before(m, old, cur, NOT_EXACT)
 
 
 def _is_spent(m: Machine, idx: int, old: State) -> bool:
