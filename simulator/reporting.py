@@ -106,13 +106,13 @@ def joined_sarif(logs: Iterable[str]) -> str:
 def _rule(code: str) -> dict[str, Any]:
     """A class: what it means and what to do, with the page about it where there is one."""
     from simulator.verifier.advice import advice_of
-    from simulator.verifier.explain import PAGES
+    from simulator.verifier.refusal import CLASSES
 
     if code == OVER_BUDGET:
         problem, help = "the program costs more than its budget", "look at the lines that grew, or update the budget"
     else:
         problem, help = advice_of(code)
-    page = f"docs/refusals/{code}.md" if code in PAGES else ""
+    page = f"docs/refusals/{code}.md" if code in CLASSES else ""
     more = f"\n\nSee `{page}`." if page else ""
     return {
         "id": code,

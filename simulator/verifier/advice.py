@@ -1,6 +1,7 @@
 """What to say of each class of refusal where nothing more is known than the class: the problem, and what to do.
 
-Invariant: every class of `refusal.CODES` has a row, and a page `docs/refusals/<class>.md`; a test holds them together.
+Invariant: every class of `refusal.CODES` has a row, and a page `docs/refusals/<class>.md`; the classes that no words of
+the kernel lead to have a row, and a paragraph in `docs/refusals/README.md`. A test holds them together.
 """
 
 from __future__ import annotations
@@ -60,10 +61,6 @@ _ROWS: Final = {
         "functions call each other more than eight deep",
         "turn recursion into a loop, and mark small functions as static inline",
     ),
-    "call-not-allowed": Advice(
-        "a call stands where none is allowed",
-        "move the call out of the section that forbids it",
-    ),
     "context-access": Advice(
         "the context has no field there that this program type may access so",
         "read or write a whole field of the context's struct, by its own name, through the unchanged context pointer",
@@ -112,6 +109,10 @@ _ROWS: Final = {
         "a legacy packet load is used where there is none",
         "keep the context in r6, in socket filters and traffic control only; elsewhere use bpf_skb_load_bytes",
     ),
+    "load-attributes": Advice(
+        "the load is refused before the program is verified",
+        "look at the program type, the attach type, the flags and the number of instructions",
+    ),
     "lock": Advice(
         "a lock is taken, held or released against its rules",
         "take one lock at a time, call nothing while it is held, and unlock the same one on every path",
@@ -143,6 +144,10 @@ _ROWS: Final = {
     "modified-pointer": Advice(
         "a pointer is followed after it was moved, and must not be",
         "use the pointer as it was given, with constant offsets of its fields",
+    ),
+    "needs-newer-kernel": Advice(
+        "the program uses what this kernel does not have yet",
+        "do without it on this kernel, or ask for a newer one (`bpflisp needs` tells which)",
     ),
     "no-exit": Advice(
         "a function's code does not end in an exit or a jump",

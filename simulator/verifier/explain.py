@@ -11,24 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from simulator.verifier.advice import advice_of
-from simulator.verifier.refusal import UNCLASSED, code_of
-
-PAGES: Final = frozenset(
-    {
-        "argument-type", "atomic-access", "bad-jump", "bad-opcode", "bad-operand", "call-depth", "context-access",
-        "dynptr", "frame-pointer", "function-arguments", "gpl-only", "helper-not-allowed", "infinite-loop", "iterator",
-        "kernel-function", "kptr", "legacy-packet-load", "lock", "map-not-allowed", "maybe-negative", "maybe-null",
-        "memory-bounds", "misaligned", "mixed-pointers", "no-exit", "packet-access", "packet-bounds",
-        "pointer-arithmetic", "pointer-leak", "pointer-offset", "pointer-spill", "read-only", "reference",
-        "reserved-fields", "return-range", "scalar-dereference", "section", "sleepable", "stack-bounds", "stack-limit",
-        "string-argument", "tail-call", "timer", "unbounded", "uninitialised-register", "uninitialised-stack",
-        "unreachable-code", "zero-sized",
-    }
-)  # fmt: skip
-"""The classes that have a page in docs/refusals."""
+from simulator.verifier.refusal import CLASSES, UNCLASSED, code_of
 
 
 class Explained(NamedTuple):
@@ -77,7 +63,7 @@ def explain(log: str) -> list[Explained]:
         if code == UNCLASSED or code in found:
             continue
         advice = advice_of(code)
-        page = f"docs/refusals/{code}.md" if code in PAGES else ""
+        page = f"docs/refusals/{code}.md" if code in CLASSES else ""
         found[code] = Explained(code, advice.problem, suggestion or advice.help, page, line)
     return list(found.values())
 

@@ -31,7 +31,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
 )  # fmt: skip
 """A kind of value as the kernel names it -> in words."""
 
-_HOLDERS: Final = frozenset({"graph", "lock", "section", "sleepable", "call-not-allowed", "reference"})
+_HOLDERS: Final = frozenset({"graph", "lock", "section", "sleepable", "reference"})
 _PROGRAM: Final = frozenset(
     {"sleepable", "kernel-function", "map-not-allowed", "packet-access", "attach-target", "legacy-packet-load"}
 )

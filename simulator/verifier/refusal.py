@@ -82,7 +82,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         r"^BPF program is too large|^The sequence of \d+ jumps is too complex|^too many different module BTFs",
         "too-complex",
     ),
-    (r"^The total number of maps per program|^too many (different )?(maps|kernel function)", "too-many"),
+    (r"^The total number of (maps|btfs) per program|^too many (different )?(maps|kernel function)", "too-many"),
     (r"func info record|in func info$|bpf_line_info|at line_info", "bad-btf"),
     (r"^LD_ABS is (not|only) allowed", "legacy-packet-load"),
     (
@@ -185,7 +185,6 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"^tail_call|tail call", "tail-call"),
     (r"BPF_LD_\[ABS\|IND\]|^at the time of BPF_LD_ABS", "legacy-packet-load"),
-    (r"^function calls are not allowed|^calls? ", "call-not-allowed"),
     (r"btf_id|attach|Tracing programs|BTF|btf|Only fentry|fmod_ret|lsm", "attach-target"),
     (r"uninitialized variable", "undefined-behaviour"),
     (r"No program to jit|backtracking misuse", "function-arguments"),
@@ -193,6 +192,10 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"support non-zero flags|^arg\d+ expected pointer to func", "function-arguments"),
 )
 """(pattern searched in the kernel's message, stable class)."""
+
+
+CLASSES: Final = frozenset(code for _, code in CODES)
+"""The classes that a kernel's words lead to; each has a page in docs/refusals."""
 
 
 @cache

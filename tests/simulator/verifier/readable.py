@@ -9,6 +9,7 @@
         call bpf_get_smp_processor_id  a label, else a helper, else a kernel function
     out:
         exit
+        r1 = map m{1..65}              a line with {A..B} stands for one with A, one with A + 1 and so on to B
 
 Invariant: a line that is not understood raises; nothing is guessed.
 """
@@ -236,6 +237,16 @@ def _type(text: str) -> CType:
     return _TYPES[text]
 
 
+def _repeated(line: str) -> Iterator[str]:
+    """The lines that a line with {A..B} stands for; others stand for themselves."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", line)
+    if found is None:
+        yield line
+        return
+    for number in range(int(found[1]), int(found[2]) + 1):
+        yield line.replace(found[0], str(number))
+
+
 @dataclass
 class Text:
     """A program while its text is read."""
@@ -255,7 +266,8 @@ class Text:
         """The program of a text."""
         for self.number, line in enumerate(text.splitlines(), 1):
             try:
-                self._line(line)
+                for one in _repeated(line):
+                    self._line(one)
             except (AssemblyError, KeyError, ValueError) as error:
                 raise AssemblyError(f"{self.name}, line {self.number}: {line.strip()!r}: {error}") from error
         return self._program()

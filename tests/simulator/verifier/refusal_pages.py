@@ -28,6 +28,19 @@ class Page(NamedTuple):
     why: str
 
 
+WITHOUT_PAGE = {
+    "bad-argument": "The kernel refuses an instruction, mostly a call, with an error number and no word: as "
+    "bpf_trace_vprintk and its like with a length of data that is no multiple of 8. The log ends with the instruction.",
+    "load-attributes": "bpf(2) refuses the program before its verifier runs, with an error number and no log: an "
+    "attach type that is none of the program type's, unknown flags, no instructions or too many.",
+    "needs-newer-kernel": "Ours: `--kernel` names one that does not have what the program uses. Such a kernel refuses "
+    "it in one way or another; the message says what is missing and which kernel brought it.",
+    "unsupported": "Ours: the program uses what our verifier does not model. It says nothing about the kernel: load "
+    "the program there, or give the kernel's types where the message asks for them.",
+    "refused": "The kernel's message is in no class yet. It is shown as it is.",
+}
+"""The classes that no words of the kernel lead to, and so have no page: what they mean."""
+
 ROWS = tuple(Page(**row) for row in json.loads((FIXTURES / "refusals.json").read_text(encoding="utf-8")))
 
 
@@ -67,13 +80,17 @@ def page_text(page: Page) -> str:
 
 def index_text() -> str:
     """The page that leads to the others."""
+    others = WITHOUT_PAGE.items()
     rows = [f"- [{page.code}]({page.code}.md): {advice_of(page.code).problem}" for page in ROWS]
     return (
         "# Refusals\n\nThe classes that a refusal may have: `bpflisp check` prints them as `refused[class]`, and\n"
         "`bpflisp explain LOG` finds them in a kernel's log. Each page has a program that kernel 6.18.44 refused with\n"
         "the text shown. Programs are written as the kernel's log writes them, with labels; lines with % name\n"
-        "type, attach type and maps. The pages are made by `python -m tests.simulator.verifier.refusal_pages`.\n\n"
+        "type, attach type and maps, and one with {1..65} stands for 65 lines. The pages are made by\n"
+        "`python -m tests.simulator.verifier.refusal_pages`.\n\n"
         + "\n".join(rows)
+        + "\n\n## Classes without a page\n\nNo words of the kernel lead to these:\n\n"
+        + "\n".join(textwrap.fill(f"- `{code}`: {text}", 118, subsequent_indent="  ") for code, text in others)
         + "\n"
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.verifier.explain import PAGES, explain
-from simulator.verifier.refusal import code_of
+from simulator.verifier.explain import explain
+from simulator.verifier.refusal import CLASSES, code_of
 from tests.simulator.verifier.explore_cases import answers
 
 REFUSED = {name: row for name, row in answers().items() if not row["accepted"] and row["message"]}
@@ -17,7 +17,7 @@ def test_logs_of_the_kernel_lead_to_the_class_of_their_message(name: str) -> Non
     log = f"{row['log']}\nprocessed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0\n"
     found = explain(log)
     assert [one.code for one in found] == [code_of(row["message"])]
-    assert found[0].page == (f"docs/refusals/{found[0].code}.md" if found[0].code in PAGES else "")
+    assert found[0].page == (f"docs/refusals/{found[0].code}.md" if found[0].code in CLASSES else "")
     assert found[0].problem
     assert found[0].help
 

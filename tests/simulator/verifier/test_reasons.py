@@ -12,6 +12,7 @@ from simulator.verifier.reasons import render
 from simulator.verifier.refusal import CODES, UNCLASSED
 from tests.simulator.verifier import readable
 from tests.simulator.verifier.explore_cases import NEEDS_KERNEL_TYPES, answers, program_of
+from tests.simulator.verifier.refusal_pages import WITHOUT_PAGE
 
 # program -> what because has to say, and help
 SAID = {
@@ -89,7 +90,7 @@ def test_every_class_has_advice() -> None:
     classes = {code for _, code in CODES}
     assert classes - set(ADVICE) == set()
     assert len(classes) >= 40
-    assert {"bad-argument", UNCLASSED, "unsupported"} == set(ADVICE) - classes
+    assert set(WITHOUT_PAGE) == set(ADVICE) - classes
 
 
 def test_accepted_programs_have_no_reason_and_render_to_nothing() -> None:
