@@ -683,9 +683,9 @@ def _map_value_result(m: Machine, made: Call, flags: int) -> Reg:
     if made.map is None:
         m.fail("kernel subsystem misconfigured verifier")
     target = made.map[0]
-    if flags & r.MAYBE_NULL and made.key is not None and 0 <= _as_signed(made.key) < target.max_entries:
-        if made.name in ("bpf_map_lookup_elem", "bpf_map_lookup_percpu_elem"):
-            flags &= ~r.MAYBE_NULL
+    if made.key is not None and 0 <= _as_signed(made.key) < target.max_entries and made.name == "bpf_map_lookup_elem":
+        # not of bpf_map_lookup_percpu_elem: it finds nothing where there is no such CPU
+        flags &= ~r.MAYBE_NULL
     reg = Reg(r.PTR_MAP_VALUE | flags, 0, ZERO, data=made.map)
     if not flags & r.MAYBE_NULL and target.field_of("bpf_spin_lock", "bpf_res_spin_lock") is not None:
         reg = reg.but(id=m.new_id())
