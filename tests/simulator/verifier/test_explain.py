@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from simulator.verifier.advice import advice_of
 from simulator.verifier.explain import explain
 from simulator.verifier.refusal import CLASSES, code_of
 from tests.simulator.verifier.explore_cases import answers
+from tests.simulator.verifier.refusal_pages import ROWS
 
 REFUSED = {name: row for name, row in answers().items() if not row["accepted"] and row["message"]}
 
@@ -55,6 +57,43 @@ def test_the_report_of_later_kernels() -> None:
     (found,) = explain(log)
     assert found.code == "maybe-null"
     assert found.help == "check the pointer for NULL before it is dereferenced"
+
+
+SAID = {page.code: str(answers()[page.refused]["message"]) for page in ROWS}
+PREFIXES = {"plain": "", "libbpf": "libbpf: ", "dmesg": "[   17.123456] "}
+
+
+def report(said: str, suggestion: str = "") -> str:
+    """A report as kernel 7.3 words it, around a message; what stands in the path's lines is no refusal."""
+    told = f"  Suggestion: {suggestion}\n" if suggestion else ""
+    return (
+        f"Verification failed: program rejected\n  Reason: {said}\n  At: insn 6 (79) r1 = *(u64 *)(r0 +0)\n"
+        "  Causal path:\n    2: (b7) r0 = 0\n    4: (85) call bpf_map_lookup_elem#1\n"
+        f"{told}processed 7 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n"
+    )
+
+
+@pytest.mark.parametrize("how", PREFIXES)
+@pytest.mark.parametrize("code", SAID)
+def test_a_report_leads_to_the_class_of_its_reason(code: str, how: str) -> None:
+    text = "".join(f"{PREFIXES[how]}{line}\n" for line in report(SAID[code]).splitlines())
+    (found,) = explain(text)
+    assert (found.code, found.page, found.said) == (code, f"docs/refusals/{code}.md", SAID[code])
+    assert found.help == advice_of(code).help
+
+
+def test_each_of_several_reports_has_its_own_suggestion() -> None:
+    first = report(SAID["maybe-null"], "test it")
+    text = first + report(SAID["stack-bounds"]) + report(SAID["reference"], "release it") + first
+    assert [(one.code, one.help) for one in explain(text)] == [
+        ("maybe-null", "test it"),
+        ("stack-bounds", advice_of("stack-bounds").help),
+        ("reference", "release it"),
+    ]
+
+
+def test_a_report_of_what_is_in_no_class_is_not_explained() -> None:
+    assert explain(report("the moon is in the wrong house")) == []
 
 
 def test_a_problem_line_will_do() -> None:
