@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec import contexts, helpers
 from bpflisp.spec.isa import Kind
 from simulator.verdict import Reason, Step, Verdict
-from simulator.verifier import origins
+from simulator.verifier import early, origins
 from simulator.verifier import regs as r
 from simulator.verifier.advice import advice_of
 from simulator.verifier.origins import KINDS
@@ -47,11 +47,11 @@ class Finding:
 NOTHING: Final = Finding()
 
 
-def reason_of(refused: Refused, m: Machine | None = None) -> Reason:
+def reason_of(refused: Refused, program: Program, m: Machine | None = None) -> Reason:
     """The reason of a refusal; `m` is the machine that ran into it, with its trail, None before exploration."""
     advice = advice_of(refused.code, refused.message)
     if m is None or refused.insn is None:
-        finding = _of_whole(refused, m)
+        finding = _of_whole(refused, m) if m is not None else Finding(early.because(refused, program))
         return Reason(advice.problem, finding.because, finding.help or advice.help)
     scene = Scene(m, refused)
     find = _FINDERS.get(refused.code)
@@ -472,6 +472,24 @@ def _too_long(scene: Scene) -> Finding:
     )
 
 
+def _dynptr(scene: Scene) -> Finding:
+    if "overwrite" not in scene.message:
+        return NOTHING
+    takers = {ref.id: ref.insn for ref in scene.m.state.holds.refs}
+    parts, slots = [], []
+    for frame in scene.m.state.frames:
+        for at, slot in enumerate(frame.stack):
+            if slot.reg.type != r.PTR_DYNPTR or not slot.reg.data[1] or slot.reg.ref not in takers:
+                continue
+            taker = takers[slot.reg.ref]
+            inside = "" if frame is scene.frame else " of a caller's frame"
+            parts.append(
+                f"the dynptr at fp{-8 * (at + 1)}{inside} holds what {scene.called(taker)} gave at {scene.place(taker)}"
+            )
+            slots.append(taker)
+    return Finding("; ".join(parts), "submit or discard it before its bytes are used again", tuple(slots))
+
+
 def _lock(scene: Scene) -> Finding:
     held = [ref for ref in scene.m.state.holds.refs if ref.kind == "lock"]
     if not held:
@@ -480,9 +498,9 @@ def _lock(scene: Scene) -> Finding:
     return Finding(f"a lock is held, taken at {taken}", slots=tuple(ref.insn for ref in held))
 
 
-def _of_whole(refused: Refused, m: Machine | None) -> Finding:
+def _of_whole(refused: Refused, m: Machine) -> Finding:
     """What can be said of a refusal of the whole program."""
-    if m is None or refused.code != "stack-limit":
+    if refused.code != "stack-limit":
         return NOTHING
     sizes = [
         f"{one.name or ('main' if not one.number else f'the function at insn {one.start}')} {m.stack_depth[one.number]}"
@@ -513,6 +531,7 @@ _FINDERS: Final[Mapping[str, Callable[[Scene], Finding]]] = MappingProxyType(
         "infinite-loop": _endless,
         "too-complex": _too_long,
         "lock": _lock,
+        "dynptr": _dynptr,
     }
 )
 """Class -> what looks at the state for it."""

@@ -33,7 +33,7 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
         layout = prepare(program, profile, kernel_btf)
     except Refused as refusal:
         took = _microseconds(started)
-        early = Account(partial(_early_account, refusal, log_level, took)) if log_level else NO_ACCOUNT
+        early = Account(partial(_early_account, program, refusal, log_level, took)) if log_level else NO_ACCOUNT
         return _refused(program, profile, refusal, 0, early)
     printed = log_level & LEVELS
     machine, refused = _explore(layout, kernel_btf, 0 if printed else log_level, cpus)
@@ -43,7 +43,7 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
     elif printed > 1 or (printed and refused is not None):
         account = Account(partial(_account, layout, kernel_btf, log_level, cpus, took))
     else:
-        account = Account(partial(_known_account, _short_log(machine, log_level, took), refused))
+        account = Account(partial(_known_account, program, _short_log(machine, log_level, took), refused))
     if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, account=account)
     return _refused(program, profile, refused, machine.processed, account)
@@ -55,7 +55,7 @@ def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int, 
 
     with garbage_left():
         machine, refused = _explore(layout, kernel_btf, log_level & LEVELS, cpus)
-        reason = reason_of(refused, machine) if refused is not None else None
+        reason = reason_of(refused, layout.program, machine) if refused is not None else None
         return machine.log.text() + _statistics(machine, log_level, took), reason
 
 
@@ -94,14 +94,14 @@ def _short_log(machine: Machine, log_level: int, took: int) -> str:
     return machine.log.text() + said + _statistics(machine, log_level, took)
 
 
-def _known_account(log: str, refused: Refused | None) -> tuple[str, Reason | None]:
+def _known_account(program: Program, log: str, refused: Refused | None) -> tuple[str, Reason | None]:
     """The same without another exploration: of a refusal, what holds of its class."""
     from simulator.verifier.reasons import reason_of
 
-    return log, reason_of(refused) if refused is not None else None
+    return log, reason_of(refused, program) if refused is not None else None
 
 
-def _early_account(refusal: Refused, log_level: int, took: int) -> tuple[str, Reason | None]:
+def _early_account(program: Program, refusal: Refused, log_level: int, took: int) -> tuple[str, Reason | None]:
     """The log and the reason of a program that was refused before its first path."""
     from simulator.verifier.reasons import reason_of
 
@@ -109,7 +109,7 @@ def _early_account(refusal: Refused, log_level: int, took: int) -> tuple[str, Re
     said = "".join(f"{line}\n" for line in refusal.log)
     depths = [0] * max(1, len(refusal.functions))
     log = starts + said + _timing(log_level, took, depths) + _counts(0, 0, 0, 0)
-    return log, reason_of(refusal, None)
+    return log, reason_of(refusal, program)
 
 
 def _statistics(machine: Machine, log_level: int, took: int) -> str:

@@ -163,3 +163,26 @@ def test_a_class_without_a_look_of_its_own_says_what_it_worked_on() -> None:
     assert verdict.code == "pointer-arithmetic"
     assert verdict.reason is not None
     assert verdict.reason.because == "r2 is the context, from insn 0 (r2 = r1)"
+
+
+OF_THE_PROGRAM = {
+    "a lock in a tracepoint": "map `m` has such a field in its values, and the program is tracepoint",
+    "a lock in a socket filter": "the program is socket_filter",
+    "tracing without a target": "the program is tracing trace_raw_tp, and names no target",
+    "unreachable code": "what is before insn 2 ends or jumps, and no jump that can be reached leads to it",
+    "a function that the debugging information does not have": "the code has 2 functions, and the debugging "
+    "information lists 1",
+    "one map more than a program may have": "map `m65` is one too many",
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_PROGRAM)
+def test_what_is_refused_before_the_first_path_says_what_the_program_shows(name: str) -> None:
+    _, reason = refused(name)
+    assert reason.because.endswith(OF_THE_PROGRAM[name])
+
+
+def test_a_dynptr_that_is_overwritten_is_named_with_the_call_that_made_it() -> None:
+    _, reason = refused("a reserved dynptr overwritten")
+    assert reason.because.startswith("the dynptr at fp-16 holds what bpf_ringbuf_reserve_dynptr gave at insn 6 (")
+    assert [step.insn for step in reason.path] == [6, 7]
