@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bpflisp.syntax.data import Function
-from bpflisp.syntax.forms import Cons
+from bpflisp.syntax.forms import MAX_LIST, Cons
 
 ELEMENTS_A_STEP = 8
 """Elements that are looked at for the price of one evaluation."""
@@ -31,11 +31,11 @@ _PAIRWISE = frozenset({"UNION", "INTERSECTION", "SET-DIFFERENCE", "REMOVE-DUPLIC
 
 
 def _size(value: object) -> int:
-    """Elements of a sequence, as far as they are in a row."""
+    """Elements of a sequence, as far as they are in a row; a list that ends nowhere counts as one that is too long."""
     if isinstance(value, str | list):
         return len(value)
     size = 0
-    while isinstance(value, Cons):
+    while isinstance(value, Cons) and size <= MAX_LIST:
         size, value = size + 1, value.cdr
     return size
 
