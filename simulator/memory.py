@@ -7,6 +7,7 @@ length of that view is the bound, exact to the byte, and one lookup serves regio
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -18,6 +19,9 @@ ADDRESS_LIMIT = 1 << 30
 """Addresses stay below it: they fit in the u32 fields of contexts, and in one digit of CPython's integers."""
 
 _PAGES = ADDRESS_LIMIT >> PAGE_BITS
+
+RETIRED = 1024
+"""Regions that are kept after their element is gone, for programs that still hold the address."""
 
 # Where a run's own memory is, in every world: the context, a stack frame every two pages, the packet.
 CONTEXT_BASE = 1 << PAGE_BITS
@@ -82,6 +86,7 @@ class Memory:
         self._words: dict[int, list[memoryview[int] | None]] = {}
         self._regions: dict[int, Region] = {}
         self._free: dict[int, list[int]] = {}
+        self._retired: deque[Region] = deque()
         self._storage: memoryview | None = None
         self._changed: Callable[[int, int], None] | None = None
 
@@ -93,6 +98,7 @@ class Memory:
         for page, region in self._regions.items():
             if page >= _FIRST_FREE_PAGE:
                 copy._place(deepcopy(region, memo))
+        copy._retired.extend(copy._regions[region.base >> PAGE_BITS] for region in self._retired)
         return copy
 
     def move(self, storage: memoryview, changed: Callable[[int, int], None]) -> None:
@@ -128,6 +134,9 @@ class Memory:
     def allocate(self, name: str, size: int, writable: bool = True) -> Region:
         """A new region of `size` zero bytes. MemoryError where the address space has no room left."""
         span = self._span(size)
+        if not self._free.get(span) and len(self.pages) + span > _PAGES:
+            while self._retired:
+                self.free(self._retired.popleft())
         free = self._free.get(span)
         if free:
             first = free.pop()
@@ -157,6 +166,16 @@ class Memory:
         self._free.setdefault(span, []).append(first)
         if self._changed is not None:
             self._changed(first, span)
+
+    def retire(self, region: Region) -> None:
+        """Takes a region away once no program can have use of it any more.
+
+        The kernel frees such memory after a grace period: a program that has its address may go on reading it to its
+        end. Here the last that are taken away stay, as far as there is room.
+        """
+        self._retired.append(region)
+        if len(self._retired) > RETIRED:
+            self.free(self._retired.popleft())
 
     def put(self, region: Region) -> None:
         """Puts a region that a run owns at its own base, below those that are allocated, in place of what was there.

@@ -54,7 +54,7 @@ class LpmTrie(Map):
         region = self._memory.allocate(f"map {self.name}", self.definition.value_size)
         region.view[:] = value
         if node:
-            self._memory.free(node[1])
+            self._memory.retire(node[1])
         self._nodes[prefix] = key, region
         return 0
 
@@ -64,7 +64,7 @@ class LpmTrie(Map):
         node = self._nodes.pop(self._prefix(key), None)
         if node is None:
             return -errno.ENOENT
-        self._memory.free(node[1])
+        self._memory.retire(node[1])
         return 0
 
     def lookup(self, key: bytes) -> bytes | None:

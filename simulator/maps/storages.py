@@ -59,7 +59,7 @@ class Storage(Map):
         if values is None:
             return -errno.ENOENT
         for region in values:
-            self._memory.free(region)
+            self._memory.retire(region)
         return 0
 
     def keys(self) -> Iterator[bytes]:
