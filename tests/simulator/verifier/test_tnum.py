@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -56,10 +59,12 @@ def test_binary_operations_keep_every_result(op: Op) -> None:
                 assert got == least_tnum(results), (a, b, got)
 
 
-def test_old_multiplication_keeps_every_product() -> None:
+@pytest.mark.parametrize("old", [tnum.mul_of_masks, tnum.mul_by_parts])
+def test_old_multiplication_keeps_every_product(old: Callable[[Tnum, Tnum, int], Tnum]) -> None:
     for a in ALL:
         for b in ALL:
-            got = tnum.mul_of_masks(a, b, FULL)
+            got = old(a, b, FULL)
+            assert not got[0] & got[1]
             assert all(tnum.contains(got, compute(Op.MUL, BITS, x, y)) for x in members(a) for y in members(b))
 
 
@@ -135,6 +140,7 @@ def test_binary_operations_at_64_bits(first: tuple[Tnum, int], second: tuple[Tnu
         (Op.SUB, tnum.sub(a, b)),
         (Op.MUL, tnum.mul(a, b)),
         (Op.MUL, tnum.mul_of_masks(a, b)),
+        (Op.MUL, tnum.mul_by_parts(a, b)),
         (Op.AND, tnum.and_(a, b)),
         (Op.OR, tnum.or_(a, b)),
         (Op.XOR, tnum.xor(a, b)),
@@ -149,6 +155,86 @@ def test_shifts_at_64_bits(first: tuple[Tnum, int], count: int) -> None:
     assert tnum.contains(tnum.shift_left(a, count), x << count & M64)
     assert tnum.contains(tnum.shift_right(a, count), x >> count)
     assert tnum.contains(tnum.shift_right_signed(a, count), (signed(x, 64) >> count) & M64)
+
+
+@given(tnum_and_member(), tnum_and_member())
+def test_sets_at_64_bits(first: tuple[Tnum, int], second: tuple[Tnum, int]) -> None:
+    (a, x), (b, y) = first, second
+    both = tnum.union(a, b)
+    assert tnum.contains(both, x)
+    assert tnum.contains(both, y)
+    assert tnum.within(a, both)
+    assert tnum.within(b, both)
+    around_x = (x & ~b[1], b[1])
+    assert tnum.overlap(a, around_x)
+    assert tnum.contains(tnum.intersect(a, around_x), x)
+    if tnum.within(a, b):
+        assert tnum.contains(b, x)
+    if not tnum.overlap(a, b):
+        assert x != y
+
+
+@given(tnum_and_member())
+def test_negation_and_parts_at_64_bits(first: tuple[Tnum, int]) -> None:
+    a, x = first
+    assert tnum.contains(tnum.neg(a), -x & M64)
+    assert tnum.contains(tnum.const(x), x)
+    assert tnum.is_const(a) == (a[1] == 0)
+    assert tnum.contains(tnum.subreg(a), x & 0xFFFFFFFF)
+    for size in (1, 2, 4, 8):
+        assert tnum.contains(tnum.cast(a, size), x & (1 << size * 8) - 1)
+        assert not (tnum.is_aligned(a, size) and x % size)
+
+
+@given(tnum_and_member(), tnum_and_member())
+def test_low_halves_at_64_bits(first: tuple[Tnum, int], second: tuple[Tnum, int]) -> None:
+    (a, x), (b, y) = first, second
+    assert tnum.contains(tnum.with_subreg(a, b), x >> 32 << 32 | y & 0xFFFFFFFF)
+
+
+@given(st.integers(0, M64), st.integers(0, M64), st.integers(0, M64))
+def test_spans_at_64_bits(first: int, second: int, third: int) -> None:
+    low, between, high = sorted((first, second, third))
+    found = tnum.span(low, high)
+    assert all(tnum.contains(found, number) for number in (low, between, high))
+    assert found == tnum.union(tnum.span(low, between), tnum.span(between, high))
+
+
+@given(tnum_and_member(), st.integers(0, M64))
+def test_steps_at_64_bits(first: tuple[Tnum, int], number: int) -> None:
+    """The next member is a member, and none that is known lies between."""
+    a, x = first
+    after = tnum.step(a, number)
+    assert tnum.contains(a, after)
+    assert after > number or after == a[0] | a[1]
+    assert not number < x < after
+
+
+def test_small_parts_are_exact() -> None:
+    """Alignment, constants and casts of every tnum of four bits, read as the low bits of a number."""
+    for a in ALL:
+        numbers = members(a)
+        assert tnum.is_const(a) == (len(numbers) == 1)
+        assert tnum.subreg(a) == tnum.cast(a, 1) == tnum.with_subreg((0, 0), a) == a
+        for size in (1, 2, 4, 8):
+            assert tnum.is_aligned(a, size) == all(number % size == 0 for number in numbers)
+    for number in range(1 << BITS):
+        assert members(tnum.const(number)) == [number]
+
+
+def test_every_operation_has_both_proofs() -> None:
+    """Each function of the module is called in a test of all small tnums and in one at 64 bits."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    small, wide = set(), set()
+    for node in tree.body:
+        names = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+        if isinstance(node, ast.FunctionDef) and node.name.endswith("_64_bits"):
+            wide |= names
+        elif not (isinstance(node, ast.FunctionDef) and node.name in ("test_text", "test_parts")):
+            small |= names
+    functions = {name for name, _ in inspect.getmembers(tnum, inspect.isfunction) if not name.startswith("_")}
+    assert not functions - {"text"} - small
+    assert not functions - {"text"} - wide
 
 
 def pairs() -> Iterator[tuple[Tnum, Tnum]]:
