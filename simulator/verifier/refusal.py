@@ -55,7 +55,7 @@ class Unsupported(Refused):
 CODES: Final[tuple[tuple[str, str], ...]] = (
     # those that name a function, whose name may hold any of the words below
     (r"^calling kernel function \S+ is not allowed", "kernel-function"),
-    (r"^Caller passes invalid args", "function-arguments"),
+    (r"^Caller passes invalid args|^Global function|^Arg#\d+ |memory, len pair leads", "function-arguments"),
     (r"^program must be sleepable|^helper call might sleep", "sleepable"),
     # the shape of the program
     (r"^unreachable insn", "unreachable-code"),
@@ -66,7 +66,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         r"^unknown opcode|unknown class|^invalid bpf_ld_imm64 insn|^unrecognized bpf_ld_imm64|^invalid insn idx",
         "bad-opcode",
     ),
-    (r"uses reserved fields|reserved field|^BPF_END uses|^invalid BPF_LD_IMM insn", "reserved-fields"),
+    (r"uses reserved fields|reserved field|^BPF_END uses|^invalid (BPF_LD_IMM insn|may_goto)", "reserved-fields"),
     (
         r"^R\d+ is invalid$|^invalid shift|^div by zero|^BPF_(ATOMIC|LOAD_ACQ|STORE_REL).*invalid|^invalid atomic",
         "bad-operand",
@@ -116,7 +116,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"outside of the allowed memory range|^invalid access to map (value|key)|^direct value offset", "memory-bounds"),
     (r"min value is negative", "maybe-negative"),
-    (r"unbounded memory access|unbounded min value|makes \S+ pointer be out of bounds", "unbounded"),
+    (r"unbounded (memory access|size)|unbounded min value|makes \S+ pointer be out of bounds", "unbounded"),
     (r"^invalid zero-sized read|^R\d+ invalid zero-sized", "zero-sized"),
     (r"^math between .* pointer and -?\d+ is not allowed|pointer offset -?\d+ is not allowed", "pointer-offset"),
     (
@@ -126,12 +126,13 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "pointer-arithmetic",
     ),
     (
-        r"^invalid bpf_context access|^dereference of modified ctx|ctx access var_off|^negative offset ctx",
+        r"^invalid bpf_context access|^BPF_ST stores into R\d+ ctx|^dereference of modified ctx|ctx access var_off"
+        r"|^negative offset ctx",
         "context-access",
     ),
     (r"cannot be used with different pointers|^same insn cannot", "mixed-pointers"),
     (r"^dereference of modified|^negative offset \S+ ptr|^variable \S* ?access var_off", "modified-pointer"),
-    (r"^BPF_ATOMIC|^BPF_LOAD_ACQUIRE|^BPF_STORE_RELEASE", "atomic-access"),
+    (r"^BPF_(ATOMIC|XADD)|^BPF_LOAD_ACQUIRE|^BPF_STORE_RELEASE", "atomic-access"),
     (r"leaks addr|leak pointer|^cannot return stack pointer", "pointer-leak"),
     (
         r"^write to change key"
@@ -144,7 +145,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "map-not-allowed",
     ),
     (
-        r"bpf_(array|map|map_def|htab) .*access|^access beyond the end of|^access beyond struct|^R\d+ is .* invalid",
+        r"bpf_(array|map|map_def|htab) .*access|^access beyond the end of|^access beyond struct"
+        r"|^cannot access ptr member|^R\d+ is .* invalid",
         "struct-access",
     ),
     (r"^invalid access to|^invalid size|^R\d+ invalid \S+ access", "memory-bounds"),
@@ -176,14 +178,14 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         "reference",
     ),
     (r"^calling kernel function|kernel function|kfunc|kernel symbol|bpf_throw|exception", "kernel-function"),
-    (r"At (program exit|callback return|subprogram exit|async callback return)", "return-range"),
+    (r"At (program exit|callback return|subprogram exit|async callback|bpf_set_retval)", "return-range"),
     (r"^Caller passes invalid args|^Func#\d+|^func#\d+|^arg#\d+|global|static function", "function-arguments"),
     (
         r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type"
         r"|isn't map pointer",
         "argument-type",
     ),
-    (r"^tail_call|tail call", "tail-call"),
+    (r"^tail_call|tail call|^kernel subsystem misconfigured", "tail-call"),
     (r"BPF_LD_\[ABS\|IND\]|^at the time of BPF_LD_ABS", "legacy-packet-load"),
     (r"btf_id|attach|Tracing programs|BTF|btf|Only fentry|fmod_ret|lsm", "attach-target"),
     (r"uninitialized variable", "undefined-behaviour"),
