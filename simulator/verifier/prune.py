@@ -14,327 +14,34 @@ from typing import TYPE_CHECKING, Final
 from simulator.verifier import backtrack, marks
 from simulator.verifier import regs as r
 from simulator.verifier.backtrack import Masks
+from simulator.verifier.equality import (
+    EXACT,
+    MEMBERS,
+    NOT_EXACT,
+    RANGE_WITHIN,
+    UNBOUND,
+    differs_as_before,
+    looks_alike,
+    states_equal,
+)  # fmt: skip
 from simulator.verifier.liveness import StackLiveness
 from simulator.verifier.refusal import Refused
 from simulator.verifier.regs import ADD_CONST, NOTHING, Reg, scalar_reg
-from simulator.verifier.scalar import UNKNOWN, within
 from simulator.verifier.state import (
-    ALL_SPILL,
-    DYNPTR_BYTE,
     EMPTY,
-    INVALID,
-    IRQ_BYTE,
     ITER_BYTE,
-    MISC,
     SPILL,
-    ZEROED,
-    Frame,
     Slot,
     State,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine
-    from simulator.verifier.marks import FrameMarks
 
-NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
-MAX_IDS: Final = 600
 MAX_BACKEDGE_ROUNDS: Final = 64
-_UNBOUND: Final = scalar_reg(UNKNOWN)
-
-MEMBERS: Final = tuple(tuple(bit for bit in range(11) if mask >> bit & 1) for mask in range(1 << 11))
-"""The numbers of the registers in each mask."""
 _ALL_BUT_R10: Final = 0x3FF
 
 Chain = tuple[int, ...]
-
-
-class IdMap:
-    """Which identity of one state stands for which of the other. Most comparisons end before they need one."""
-
-    __slots__ = ("_next", "old_to_new", "taken")
-
-    def __init__(self, first_free: int) -> None:
-        self.old_to_new: dict[int, int] | None = None
-        self._next = first_free
-
-    def match(self, old: int, new: int) -> bool:
-        """Whether the two may stand for each other; notes it where neither was seen."""
-        if not old or not new:
-            return old == new
-        known = self.old_to_new
-        if known is None:
-            self.old_to_new = {old: new}
-            self.taken = {new}
-            return True
-        before = known.get(old)
-        if before is not None:
-            return before == new
-        if new in self.taken or len(self.taken) >= MAX_IDS:
-            return False
-        known[old] = new
-        self.taken.add(new)
-        return True
-
-    def match_scalar(self, old: int, new: int) -> bool:
-        """The same for numbers: an old one without identity asks for nothing, a new one without has one of its own."""
-        if not old:
-            return True
-        if not new:
-            self._next += 1
-            new = self._next
-        if not self.match(old, new):
-            return False
-        return not old & ADD_CONST or self.match(old & ~ADD_CONST, new & ~ADD_CONST)
-
-
-def _exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
-    return (old is cur or old.same_but_ids(cur)) and ids.match(old.id, cur.id) and ids.match(old.ref, cur.ref)
-
-
-def _scalar_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
-    if old.id and (old.id ^ cur.id) & ADD_CONST:
-        return False
-    if old.id & ADD_CONST and old.off != cur.off:
-        return False
-    return within(old.num, cur.num) and ids.match_scalar(old.id, cur.id)
-
-
-def _packet_safe(old: Reg, cur: Reg, ids: IdMap) -> bool:
-    if old.data < 0 or cur.data < 0:
-        if old.data != cur.data:
-            return False
-    elif old.data > cur.data:
-        return False
-    return old.off == cur.off and ids.match(old.id, cur.id) and within(old.num, cur.num)
-
-
-_RANGED: Final = frozenset({r.PTR_MAP_KEY, r.PTR_MAP_VALUE, r.PTR_MEM, r.PTR_BUF, r.PTR_TP_BUFFER})
-
-
-def reg_safe(old: Reg, cur: Reg, ids: IdMap, exact: int, precise: int) -> bool:
-    """Whether a path that was safe with `old` is safe with `cur`. `precise`: the old number was needed precisely."""
-    if exact == EXACT:
-        return _exact(old, cur, ids)
-    kind = old.type
-    if kind != cur.type:
-        # what was not there was not used; in a loop that is not done yet, that is not known
-        return kind == r.NOT_INIT and exact == NOT_EXACT
-    if kind == r.NOT_INIT:
-        return True
-    if kind == r.SCALAR:
-        if not precise and exact == NOT_EXACT:
-            return True
-        return _scalar_safe(old, cur, ids)
-    base = kind & r.BASE_MASK
-    if base in _RANGED:
-        return (
-            old.off == cur.off
-            and old.data == cur.data
-            and within(old.num, cur.num)
-            and ids.match(old.id, cur.id)
-            and ids.match(old.ref, cur.ref)
-        )
-    if kind == r.PTR_PACKET or kind == r.PTR_PACKET_META:
-        return _packet_safe(old, cur, ids)
-    if kind == r.PTR_ARENA:
-        return True
-    return _exact(old, cur, ids)
-
-
-def _as_number(m: Machine, slot: Slot) -> tuple[Reg, bool] | None:
-    """What a load of these stack bytes gives, as a register, where it is a number; and whether it was spilled."""
-    types = slot.types
-    if types[0] == SPILL and slot.reg.type == r.SCALAR:
-        return slot.reg, True
-    for kind in types:
-        if kind != MISC and not (kind == INVALID and m.uninit_stack_ok):
-            return None
-    return _UNBOUND, False
-
-
-def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> int:
-    """The first slot that keeps two frames apart, -1 where none does."""
-    cur_stack, precise = cur.stack, old.precise_slots
-    kept = old.kept if old.kept is not None and exact == NOT_EXACT else enumerate(old.stack)
-    unread = ~old.marks.read_slots if old.marks is not None and exact == NOT_EXACT else 0
-    known = len(cur_stack)
-    for spi, slot in kept:
-        if (slot is EMPTY and exact == NOT_EXACT) or (unread and unread >> spi & 1):
-            continue
-        other = cur_stack[spi] if spi < known else None
-        reg = slot.reg
-        if slot is other and not reg.id and not reg.ref:
-            continue
-        if other is not None and reg is NOTHING is other.reg:
-            if _plain_safe(m, slot, other, ids, exact):
-                continue
-            return spi
-        if not _slot_safe(m, slot, other, ids, exact, precise >> spi & 1):
-            return spi
-    return -1
-
-
-def _plain_safe(m: Machine, old: Slot, cur: Slot, ids: IdMap, exact: int) -> bool:
-    """`_slot_safe` of slots where no value lives, kept by what their bytes are."""
-    key = (old.types, cur.types, exact)
-    known = m.alike_slots.get(key)
-    if known is None:
-        known = m.alike_slots[key] = _slot_safe(m, old, cur, ids, exact, 0)
-    return known
-
-
-def _differs_as_before(m: Machine, old: State, cur: State, exact: int) -> bool:
-    """Whether one of the two places that last kept the checkpoint apart from a state keeps it apart from this one."""
-    first, second = old.hint, old.second_hint
-    assert first is not None
-    if _still_differs(m, old, cur, first, exact):
-        return True
-    if second is None or not _still_differs(m, old, cur, second, exact):
-        return False
-    old.hint, old.second_hint = second, first
-    return True
-
-
-def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
-    """Whether what kept the checkpoint apart from a state before keeps it apart from this one, identities aside.
-
-    Most comparisons fail, and where one did before. With no identities matched yet, a failure here is one for good.
-    """
-    number, which = hint
-    ours, theirs = old.frames[number], cur.frames[number]
-    if ours.marks is not None and exact == NOT_EXACT and not _is_read(m, ours.marks, which):
-        return False
-    if which >= 0:
-        return _surely_unlike(ours.regs[which], theirs.regs[which], exact, ours.precise_regs >> which & 1)
-    spi = ~which
-    slot = ours.stack[spi]
-    other = theirs.stack[spi] if spi < len(theirs.stack) else None
-    if slot is other:
-        return False
-    precise = ours.precise_slots >> spi & 1
-    if other is not None and slot.types == ALL_SPILL == other.types:
-        return _surely_unlike(slot.reg, other.reg, exact, precise)
-    return not _slot_safe(m, slot, other, IdMap(0), exact, precise)
-
-
-def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
-    """`not reg_safe` with no identity matched yet; the same register twice is left to the whole comparison."""
-    if old is cur:
-        return False
-    if old.type != cur.type:
-        return old.type != r.NOT_INIT or exact == EXACT
-    if old.type == r.SCALAR and exact != EXACT:
-        return bool(precise or exact) and not within(old.num, cur.num)
-    return not reg_safe(old, cur, IdMap(0), exact, precise)
-
-
-def _is_read(m: Machine, marks: FrameMarks, which: int) -> bool:
-    """Whether a register, or the slot ~`which`, is known to be read from a checkpoint on."""
-    if which < 0:
-        return bool(marks.read_slots >> ~which & 1)
-    return not m.notes_reads or bool(marks.read_regs >> which & 1)
-
-
-def _slot_safe(m: Machine, old: Slot, cur: Slot | None, ids: IdMap, exact: int, precise: int) -> bool:
-    """Whether bytes of stack that were safe as `old` are safe as `cur`; None where that frame has no such slot."""
-    if cur is not None and old.types == cur.types and old.types[7] == SPILL:
-        # bytes above a narrow spill are alike; whether they matter or not, the value decides
-        return reg_safe(old.reg, cur.reg, ids, exact, precise)
-    if exact != NOT_EXACT and (cur is None or old.types != cur.types):
-        return False
-    byte = 0
-    while byte < 8:
-        kind = old.types[byte]
-        if kind == INVALID or (m.uninit_stack_ok and kind == MISC):
-            byte += 1
-            continue
-        if cur is None:
-            return False
-        if byte == 0:
-            ours, theirs = _as_number(m, old), _as_number(m, cur)
-            if ours is not None and theirs is not None:
-                needed = precise if ours[1] else 0
-                return reg_safe(ours[0], theirs[0], ids, exact, needed)
-        if kind == MISC and cur.types[byte] == ZEROED:
-            byte += 1
-            continue
-        if kind != cur.types[byte]:
-            return False
-        byte += 1
-        if byte == 8 and not _same_resident(old, cur, ids, exact, precise):
-            return False
-    return True
-
-
-def _same_resident(old: Slot, cur: Slot, ids: IdMap, exact: int, precise: int) -> bool:
-    """Whether what lives in two slots with equal bytes is equal."""
-    kind = old.types[7]
-    if kind == SPILL:
-        return reg_safe(old.reg, cur.reg, ids, exact, precise)
-    if kind == DYNPTR_BYTE:
-        return old.reg.data == cur.reg.data and ids.match(old.reg.ref, cur.reg.ref)
-    if kind == ITER_BYTE:
-        # the depth is for the detection of endless loops alone
-        return (
-            old.reg.type == cur.reg.type
-            and old.reg.data[:2] == cur.reg.data[:2]
-            and ids.match(old.reg.ref, cur.reg.ref)
-        )
-    if kind == IRQ_BYTE:
-        return ids.match(old.reg.ref, cur.reg.ref) and old.reg.data == cur.reg.data
-    return kind in (MISC, ZEROED, INVALID)
-
-
-def _holds_safe(old: State, cur: State, ids: IdMap) -> bool:
-    ours, theirs = old.holds, cur.holds
-    if ours is theirs and not ours.refs and not ours.lock_id and not ours.irq_id:
-        return True
-    if (
-        len(ours.refs) != len(theirs.refs)
-        or ours.locks != theirs.locks
-        or ours.preempt != theirs.preempt
-        or ours.rcu != theirs.rcu
-        or not ids.match(ours.irq_id, theirs.irq_id)
-        or not ids.match(ours.lock_id, theirs.lock_id)
-        or ours.lock_ptr is not theirs.lock_ptr
-    ):
-        return False
-    return all(
-        ids.match(a.id, b.id) and a.kind == b.kind and (a.kind in ("ptr", "irq") or a.ptr is b.ptr)
-        for a, b in zip(ours.refs, theirs.refs, strict=True)
-    )
-
-
-def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
-    """Whether `cur` need not be looked at since `old` was, at this exactness."""
-    if len(old.frames) != len(cur.frames) or old.sleepable != cur.sleepable:
-        return False
-    if old.hint is not None and _differs_as_before(m, old, cur, exact):
-        return False
-    ids = IdMap(m.ids)
-    if not _holds_safe(old, cur, ids):
-        return False
-    live_regs = m.live_regs
-    for number, (ours, theirs) in enumerate(zip(old.frames, cur.frames, strict=True)):
-        if ours.callsite != theirs.callsite or ours.callback_depth > theirs.callback_depth:
-            return False
-        precise, our_regs, their_regs = ours.precise_regs, ours.regs, theirs.regs
-        live = live_regs[old.insn_of(number)]
-        if m.notes_reads and exact == NOT_EXACT and ours.marks is not None:
-            live = ours.marks.read_regs
-        for register in MEMBERS[live]:
-            a, b = our_regs[register], their_regs[register]
-            if a is b and not a.id and not a.ref:
-                continue
-            if not reg_safe(a, b, ids, exact, precise >> register & 1):
-                old.hint, old.second_hint = (number, register), old.hint
-                return False
-        spi = _stack_safe(m, ours, theirs, ids, exact)
-        if spi >= 0:
-            old.hint, old.second_hint = (number, ~spi), old.hint
-            return False
-    return True
 
 
 @dataclass(slots=True)
@@ -462,25 +169,6 @@ def propagate_precision(m: Machine, old: State, cur: State) -> bool:
         if m.log.level >= 2:
             m.log.propagating(number, masks)
     return backtrack.mark_precise(m, cur, masks)
-
-
-def looks_alike(m: Machine, old: State, cur: State) -> bool:
-    """Whether the innermost registers are equal, identities included: the first sign of an endless loop.
-
-    Looks first at the register that told the last two states apart.
-    """
-    if len(old.frames) != len(cur.frames):
-        return False
-    ours, theirs = old.frames[-1].regs, cur.frames[-1].regs
-    at = m.unlike_register
-    if ours[at].num is not theirs[at].num:
-        return False
-    for at in range(11):
-        a, b = ours[at], theirs[at]
-        if a is not b and (a.id != b.id or a.ref != b.ref or not a.same_but_ids(b)):
-            m.unlike_register = at
-            return False
-    return True
 
 
 def _iterators_differ(old: State, cur: State) -> bool:
@@ -695,7 +383,7 @@ def _compare(
 
 
 def _same_depth_differs(m: Machine, old: State, cur: State) -> bool:
-    return len(old.frames) == len(cur.frames) and _differs_as_before(m, old, cur, NOT_EXACT)
+    return len(old.frames) == len(cur.frames) and differs_as_before(m, old, cur, NOT_EXACT)
 
 
 def _is_spent(m: Machine, idx: int, old: State) -> bool:
@@ -766,7 +454,7 @@ def widen(m: Machine, old: State, cur: State) -> None:
     def widened(before: Reg, now: Reg, precise: int) -> Reg:
         if before.type != r.SCALAR or now.type != r.SCALAR or precise or _same_number(before, now):
             return now
-        return _UNBOUND
+        return UNBOUND
 
     for ours, theirs in zip(old.frames, cur.frames, strict=False):
         for register in range(11):

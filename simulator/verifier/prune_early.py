@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind, Op
-from simulator.verifier import marks, prune
+from simulator.verifier import equality, marks, prune
 from simulator.verifier import regs as r
 from simulator.verifier.backtrack import CannotTrack, mark_all_precise
 from simulator.verifier.regs import NOT_INIT, SCALAR, Reg
@@ -75,7 +75,7 @@ def _compare(m: Machine, idx: int, states: list[State], cur: State, add: bool, j
 def _refuse_endless(m: Machine, idx: int, old: State, cur: State) -> None:
     if old.frame.in_async_callback and old.frame.async_entry != cur.frame.async_entry:
         return
-    if prune.looks_alike(m, old, cur) and states_equal(m, old, cur):
+    if equality.looks_alike(m, old, cur) and states_equal(m, old, cur):
         m.fail_at_line(f"infinite loop detected at insn {idx}")
 
 
