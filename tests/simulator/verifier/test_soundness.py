@@ -10,7 +10,9 @@ from collections import Counter
 import pytest
 
 from bpflisp.spec.kernels import profile
+from simulator.loader import load
 from simulator.machine import FUNCTION_BASE, Machine
+from simulator.packet import PACKET_TYPES
 from simulator.verifier import helper_calls
 from simulator.verifier import regs as r
 from simulator.verifier.layout import prepare
@@ -19,8 +21,10 @@ from simulator.verifier.regs import ZERO, Reg, const_reg, scalar_reg
 from simulator.verifier.scalar import UNKNOWN, Domain, alu, const, rules_of
 from simulator.verifier.state import ALL_SPILL, MISC, SPILL, ZEROED, Slot
 from simulator.world import World
+from tests.agreement.fixtures import all_fixtures
 from tests.simulator.verifier.explore_cases import NEEDS_KERNEL_TYPES, answers, program_of
-from tests.simulator.verifier.soundness import FEW, Call, UnsoundError, check, check_seed, misfit
+from tests.simulator.verifier.soundness import FEW, check, check_seed
+from tests.simulator.verifier.soundness_runs import Call, UnsoundError, misfit
 from tests.simulator.verifier.soundness_values import Truth, within
 
 CASES = [name for name, one in answers().items() if one["accepted"] and one["topic"] not in NEEDS_KERNEL_TYPES]
@@ -41,6 +45,18 @@ def test_runs_of_generated_programs_lie_in_the_verifiers_states(first: int) -> N
         check_seed(seed, counts, FEW)
     assert counts["instructions"] > 100
     assert counts["instructions, pruned"] > 100
+
+
+COMPILED = [(found.name, name) for found in all_fixtures() for name in found.programs]
+
+
+@pytest.mark.parametrize(("fixture", "name"), COMPILED, ids=[f"{one}-{name}" for one, name in COMPILED])
+def test_runs_of_compiled_programs_lie_in_the_verifiers_states(fixture: str, name: str) -> None:
+    """Of those that run on a packet, from clang's objects."""
+    found = next(one for one in all_fixtures() if one.name == fixture)
+    program = load(found.twin)[found.twin_names.get(name, name)]
+    if program.type in PACKET_TYPES:
+        assert check(program, Counter(), name, FEW) > 0
 
 
 # ---- what the check would see ----------------------------------------------------------------------------------------
