@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -135,11 +134,12 @@ def check(program: Program, counts: Counter[str], seed: object, size: Size = MAN
 
 def _explorations(program: Program, size: Size) -> Iterator[Explored]:
     for whole in (True, False):
-        with suppress(TooLongError, Unsupported):
-            try:
-                yield explore(program, size.whole if whole else size.pruned, whole)
-            except Refused as refused:
-                raise UnsoundError(f"accepted for a path was pruned that is refused: {refused}") from refused
+        try:
+            yield explore(program, size.whole if whole else size.pruned, whole)
+        except (TooLongError, Unsupported):
+            continue
+        except Refused as refused:
+            raise UnsoundError(f"accepted for a path was pruned that is refused: {refused}") from refused
 
 
 def _run(engine: Watching, program: Program, given: Input, world: World) -> None:
