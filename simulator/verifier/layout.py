@@ -293,11 +293,10 @@ def finish(layout: Layout, explored: Explored) -> Finished:
     throws = frozenset(at for at, name in layout.kfuncs.items() if name == THROW)
     private = layout.profile.has("private-stack") and may_have_private_stack(layout.program.type, layout.attach_type)
     StackCheck(layout.slots, frames, throws, private, 16 if layout.profile.has("stacks-in-sixteens") else 32).run()
-    check_function_loads(layout.slots, [one.start for one in subprograms], explored.seen, explored.inlined_loops)
+    adds = _adds_function(layout, explored, throws)
+    check_function_loads(layout.slots, [one.start for one in subprograms], explored.seen, explored.inlined_loops, adds)
     _check_kfuncs_known(layout, explored)
-    return Finished(
-        [*_final_depths(layout, explored, depth), *([0] if _adds_function(layout, explored, throws) else [])]
-    )
+    return Finished([*_final_depths(layout, explored, depth), *([0] if adds else [])])
 
 
 def _final_depths(layout: Layout, explored: Explored, depth: Sequence[int]) -> list[int]:
