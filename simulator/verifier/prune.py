@@ -20,6 +20,7 @@ from simulator.verifier.equality import (
     NOT_EXACT,
     RANGE_WITHIN,
     UNBOUND,
+    IdMap,
     differs_as_before,
     looks_alike,
     states_equal,
@@ -451,8 +452,10 @@ def find_previous(m: Machine, cur: State, idx: int) -> State | None:
 def widen(m: Machine, old: State, cur: State) -> None:
     """Forgets numbers that changed since an earlier round of a loop and were not needed precisely, so that it ends."""
 
+    ids = IdMap(0)
+
     def widened(before: Reg, now: Reg, precise: int) -> Reg:
-        if before.type != r.SCALAR or now.type != r.SCALAR or precise or _same_number(before, now):
+        if before.type != r.SCALAR or now.type != r.SCALAR or precise or _same_number(before, now, ids):
             return now
         return UNBOUND
 
@@ -468,5 +471,5 @@ def widen(m: Machine, old: State, cur: State) -> None:
                     theirs.stack[spi] = Slot(b.types, new)
 
 
-def _same_number(a: Reg, b: Reg) -> bool:
-    return a.num is b.num and a.off == b.off
+def _same_number(a: Reg, b: Reg, ids: IdMap) -> bool:
+    return a.num is b.num and a.off == b.off and ids.match(a.id, b.id)
