@@ -13,6 +13,8 @@ from typing import Final
 from simulator.verifier.refusal import Refused
 from simulator.verifier.slots import Slots
 
+CATCH_GROWTH: Final = 2
+"""How many instructions the kernel adds at the end to catch what is thrown."""
 LOOP_GROWTH: Final = 18
 """How many instructions more an inlined bpf_loop is than its call; it is inlined before dead code goes."""
 
@@ -40,7 +42,10 @@ def check_function_loads(
         # ahead, the distance reaches over what is gone; back, the load has moved and takes its aim along
         lands = target + gone if at < first else target - gone
         if lands not in starts or not (lands < len(live) and live[lands]):
-            left = sum(live[:lands]) + LOOP_GROWTH * sum(call < lands for call in inlined_loops)
+            left = sum(live[:lands]) + max(0, lands - len(live))
+            beyond_the_end = left >= sum(live)
+            left += LOOP_GROWTH * sum(call < lands for call in inlined_loops)
+            left += CATCH_GROWTH * (adds_function and beyond_the_end)
             raise Refused(f"verifier bug: No program to jit at insn {left} (subprog < 0)", insn=at)
 
 
