@@ -138,7 +138,7 @@ def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg,
     kind = _kind(m, made, index, param, reg, target, head)
     if kind == "null":
         return
-    if kind == "map" and reg.type & r.BASE_MASK not in _OF_MAPS:
+    if kind == "map" and not _passes_for_map(reg):
         m.fail(f"pointer in R{register} isn't map pointer")
     if kind in ("object", "map", "allocated") and checked:
         _check_trust(m, made, register, reg)
@@ -172,7 +172,15 @@ def _pointer(m: Machine, made: KfuncCall, index: int, param: BtfParam, reg: Reg,
         _sized_memory(m, made, index, register, reg, param)
 
 
-_OF_MAPS: Final = (r.PTR_MAP, r.PTR_MAP_VALUE, r.PTR_MAP_KEY)
+def _passes_for_map(reg: Reg) -> bool:
+    """Whether the kernel takes a register for a map at first sight: it keeps something else where a map would be."""
+    base = reg.type & r.BASE_MASK
+    if base in (r.PTR_MEM, r.PTR_FUNC) or r.is_packet(base):
+        return bool(reg.data[0] if base == r.PTR_MEM else reg.data)
+    return base in _KEEP_A_FACT
+
+
+_KEEP_A_FACT: Final = (r.PTR_MAP, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_BTF_ID, r.PTR_DYNPTR)
 _ALLOCATED: Final = frozenset({"allocated", "counted", "bpf_list_head", "bpf_list_node", "bpf_rb_root", "bpf_rb_node"})
 _SECTIONS: Final = frozenset({"irq", "bpf_res_spin_lock"})
 
