@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.spec.alu import signed
 from bpflisp.spec.btf import BtfError, BtfKind, BtfType
 from bpflisp.spec.insn import Insn
 from simulator.verifier import access, calls, graphs, iterators, structs, workqueues
@@ -234,7 +235,7 @@ def _slice(m: Machine, made: KfuncCall) -> Reg:
 def _readonly_cast(m: Machine, made: KfuncCall) -> Reg:
     wanted = made.constant or 0
     if wanted >= len(made.btf):
-        m.fail(f"Unknown type ID {wanted} passed to kfunc bpf_rdonly_cast")
+        m.fail(f"Unknown type ID {signed(wanted, 32)} passed to kfunc bpf_rdonly_cast")
     head = made.btf.type(wanted) if wanted else None
     if head is not None and head.kind in COMPOSITE:
         return Reg(r.PTR_BTF_ID | r.UNTRUSTED, 0, ZERO, data=(made.btf, wanted))
