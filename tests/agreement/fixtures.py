@@ -140,10 +140,10 @@ def packet(text: str) -> bytes:
     """A packet of hex digits, or of a scapy expression. Addresses are given, so that scapy asks no host for them."""
     if re.fullmatch(r"[0-9a-f ]+", text):
         return bytes.fromhex(text)
-    from scapy.layers import inet, inet6, l2
+    from scapy.layers import dns, inet, inet6, l2
     from scapy.packet import Raw
 
-    names = {name: getattr(module, name) for module in (inet, inet6, l2) for name in dir(module)}
+    names = {name: getattr(module, name) for module in (dns, inet, inet6, l2) for name in dir(module)}
     names |= {
         "Raw": Raw,
         "eth": l2.Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02"),
