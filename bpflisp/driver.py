@@ -10,14 +10,14 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpflisp import link
 from bpflisp.back.compile import compile_function
-from bpflisp.back.machine import BackError, Code
+from bpflisp.back.machine import BackError, Code, MFunction
 from bpflisp.diagnostics import Diagnostic, Diagnostics, Source, Span, error
 from bpflisp.front.check import check_program
 from bpflisp.front.check_objects import check_uncalled
@@ -39,6 +39,20 @@ RECURSION = 20_000
 """How deeply Python may recurse while compiling: forms nest up to 300 deep, and macros recurse."""
 
 
+Observer = Callable[[str, Function | MFunction], None]
+"""Called with a stage's name (`lower`, a pass of `opt`, a stage of `back`) and the function as it leaves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How to compile: for which instructions, how well, without which passes, and who watches."""
+
+    mcpu: str = "v3"
+    opt: int = 2
+    without: Collection[str] = ()
+    after: Observer | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What became of a source: the object's bytes, slots by program, its maps, and warnings."""
@@ -57,22 +71,32 @@ class CompiledProgram:
     slots: int
 
 
-def compile_source(source: Source, *, mcpu: str = "v3", opt: int = 2, arch: str = "x86_64") -> Compiled:
+def compile_source(
+    source: Source,
+    *,
+    mcpu: str = "v3",
+    opt: int = 2,
+    arch: str = "x86_64",
+    without: Collection[str] = (),
+    after: Observer | None = None,
+) -> Compiled:
     """Compile a source. Raises CompileError with all that is wrong, ValueError for an unknown `mcpu`.
 
-    `arch` (x86_64 or arm64) is whose registers `pt-regs-...` means.
+    `arch` (x86_64 or arm64) is whose registers `pt-regs-...` means. `without` names passes to leave out; `after` sees
+    what every stage leaves of every function.
     """
     found = Diagnostics()
     with _deep_recursion():
         try:
-            return _compile(read_unit(source, found, arch), source, found, mcpu, opt)
+            choices = Choices(mcpu, opt, without, after)
+            return _compile(read_unit(source, found, arch), source, found, choices)
         except RecursionError:
             found.add(error("too-deep", "forms are nested too deeply here", where=source.name))
             found.raise_errors()
             raise
 
 
-def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int) -> Compiled:
+def _compile(unit: Unit, source: Source, found: Diagnostics, choices: Choices) -> Compiled:
     trees = {program.name: check_program(unit, program) for program in unit.programs.values()}
     if not unit.programs and not found.errors:
         help = "(defprog name (:type :xdp) ...)"
@@ -83,7 +107,7 @@ def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int
     functions = [lower(unit.programs[name].symbol, tree, unit.programs[name].span) for name, tree in trees.items()]
     subprograms = [decl for decl in unit.subprograms.values() if decl.tree is not None]
     functions += [lower_subprogram(d.symbol, d.locals, d.tree, d.span) for d in subprograms if d.tree is not None]
-    codes = [_code(function, unit, found, mcpu, opt) for function in functions]
+    codes = [_code(function, unit, found, choices) for function in functions]
     found.raise_errors()
     linked = _object(unit, [code for code in codes if code is not None])
     programs = {
@@ -94,11 +118,13 @@ def _compile(unit: Unit, source: Source, found: Diagnostics, mcpu: str, opt: int
     return Compiled(link.link(linked), programs, [entry.name for entry in linked.maps], tuple(found.warnings))
 
 
-def _code(function: Function, unit: Unit, found: Diagnostics, mcpu: str, opt: int) -> Code | None:
+def _code(function: Function, unit: Unit, found: Diagnostics, choices: Choices) -> Code | None:
     """Machine code; what the target cannot hold is an error at its place in the source."""
+    if choices.after:
+        choices.after("lower", function)
     try:
-        optimise(function, opt)
-        return compile_function(function, mcpu, opt)
+        optimise(function, choices.opt, choices.without, after=choices.after)
+        return compile_function(function, choices.mcpu, choices.opt, choices.without, choices.after)
     except BackError as problem:
         span = _span(unit, problem.position)
         found.add(error("target-limit", str(problem), span, where=function.name, because=problem.because))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
 from bpflisp.back.audit import audit, snapshot
 from bpflisp.back.emit import emit
 from bpflisp.back.legalise import legalise
 from bpflisp.back.loops import set_depths
-from bpflisp.back.machine import Code
+from bpflisp.back.machine import Code, MFunction
 from bpflisp.back.makers import drop_repeated, share_makers
 from bpflisp.back.regalloc import allocate
 from bpflisp.back.returns import several_returns, unify_returns
@@ -20,37 +23,85 @@ from bpflisp.ir.ssa import Function
 _SMALL = 2000
 """Functions of so many instructions are compiled in more than one way, to keep the shortest."""
 
+IMPROVEMENTS = {"slots": 1, "returns": 2, "makers": 2, "coalesce": 1, "repeated": 1, "tails": 1}
+"""The stages that right code does not need, and the least -O that runs each."""
 
-def compile_function(function: Function, mcpu: str = "v3", opt: int = 2) -> Code:
+STAGES = ("legalise", "slots", "returns", "select", "makers", "allocate", "repeated", "tails")
+"""The stages that leave something to be shown, in order."""
+
+Observer = Callable[[str, Function | MFunction], None]
+"""Called with a stage's name and what it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """For which target, with which improvements, and who watches."""
+
+    target: Target
+    improvements: frozenset[str]
+    after: Observer | None = None
+
+    def does(self, name: str) -> bool:
+        return name in self.improvements
+
+    def show(self, name: str, what: Function | MFunction) -> None:
+        if self.after:
+            self.after(name, what)
+
+
+def compile_function(
+    function: Function,
+    mcpu: str = "v3",
+    opt: int = 2,
+    without: Collection[str] = (),
+    after: Observer | None = None,
+) -> Code:
     """Machine code for a function, which stays as it is.
 
-    `opt` 0 keeps the back end from every improvement that is not needed for right code. Raises BackError for what the
-    target cannot hold (stack, distance, missing atomics), ValueError for an unknown `mcpu`.
+    `opt` 0 keeps the back end from every improvement that is not needed for right code; `without` names improvements to
+    leave out; `after` sees what each stage leaves, on the way to the code that is returned. Raises BackError for what
+    the target cannot hold (stack, distance, missing atomics), ValueError for an unknown `mcpu`.
     """
-    target = Target.of(mcpu)
+    does = frozenset(name for name, level in IMPROVEMENTS.items() if level <= opt and name not in without)
+    way = _Way(Target.of(mcpu), does)
     legal = clone_function(function)
-    legalise(legal, target)
-    if opt:
+    legalise(legal, way.target)
+    if after:
+        after("legalise", legal)
+    if way.does("slots"):
         share_slots(legal)
-    code = _generate(legal, target, opt)
-    if opt > 1 and several_returns(legal) and len(code.insns) < _SMALL:
-        unify_returns(legal)
-        other = _generate(legal, target, opt)
+        if after:
+            after("slots", legal)
+    code = _generate(legal, way)
+    chosen = legal
+    if way.does("returns") and several_returns(legal) and len(code.insns) < _SMALL:
+        unified = clone_function(legal)
+        unify_returns(unified)
+        other = _generate(unified, way)
         if other.slots < code.slots:
-            return other
+            code, chosen = other, unified
+    if after:
+        after("returns", chosen)
+        _generate(chosen, replace(way, after=after))
     return code
 
 
-def _generate(function: Function, target: Target, opt: int) -> Code:
+def _generate(function: Function, way: _Way) -> Code:
     """The stages after legalising."""
-    machine = select(function, target)
+    machine = select(function, way.target)
+    way.show("select", machine)
     set_depths(machine)
-    if opt > 1:
+    if way.does("makers"):
         share_makers(machine)
+        way.show("makers", machine)
     before = snapshot(machine)
-    allocate(machine)
+    allocate(machine, coalesce=way.does("coalesce"))
     audit(before, machine)
-    if opt:
+    way.show("allocate", machine)
+    if way.does("repeated"):
         drop_repeated(machine)
+        way.show("repeated", machine)
+    if way.does("tails"):
         merge_tails(machine)
-    return emit(machine, target, function.position)
+        way.show("tails", machine)
+    return emit(machine, way.target, function.position)

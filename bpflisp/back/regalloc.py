@@ -24,8 +24,8 @@ STORE64 = STX | MODE_MEM | SIZE_BITS[8]
 _ROUNDS = 30
 
 
-def allocate(function: MFunction) -> None:
-    """Give every virtual register a machine register, or a stack slot; in place.
+def allocate(function: MFunction, coalesce: bool = True) -> None:
+    """Give every virtual register a machine register, or a stack slot; in place. `coalesce` merges the ends of copies.
 
     Raises BackError where that does not come to an end, which says that an instruction needs too many registers.
     """
@@ -33,7 +33,7 @@ def allocate(function: MFunction) -> None:
     spills: set[Slot] = set()
     for _ in range(_ROUNDS):
         graph = build(function)
-        colours, spilled = _Colouring(graph, temporaries).run()
+        colours, spilled = _Colouring(graph, temporaries).run(coalesce)
         if not spilled:
             rename(function, colours)
             _drop_idle_copies(function)
@@ -62,9 +62,10 @@ class _Colouring:
         for register in self.conflicts:
             self._note_crowded(register)
 
-    def run(self) -> tuple[dict[int, int], list[int]]:
+    def run(self, coalesce: bool) -> tuple[dict[int, int], list[int]]:
         """(virtual register -> machine register, registers to spill); the first is whole where the second is empty."""
-        self._coalesce()
+        if coalesce:
+            self._coalesce()
         order = self._simplify()
         colours, spilled = self._select(order)
         for register in self.alias:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "disasm": "the instructions of an object, as the kernel prints them",
     "doctor": "what this host offers",
     "explain": "what a kernel's verifier log says, and what to do",
+    "ir": "a source's functions inside the compiler, after any pass",
     "needs": "the least kernel that can load a program, and what asks for it",
     "probe": "what this kernel offers, as a profile for --kernel",
     "run": "run packets through a program",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bpflisp.cli.compiling import compile_options, wishes
 from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError, fail
 from bpflisp.cli.inputs import known_kernels, load_object
 from bpflisp.cli.progress import progress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
 @click.option("--budget", "budget_file", metavar="FILE", help="Fail where a program needs more than this file allows.")
 @click.option("--update-budget", is_flag=True, help="Write to the budget what the programs need now.")
+@compile_options
 def command(
     files: tuple[str, ...],
     kernels: tuple[str, ...],
@@ -32,12 +34,15 @@ def command(
     form: str,
     budget_file: str | None,
     update_budget: bool,
+    mcpu: str,
+    opt: str,
+    without: tuple[str, ...],
 ) -> int:
     """Verify every program, and say whether each kernel would load it.
 
     Exit code 0: all are accepted. 1: some are refused, or exceed their budget. 2: usage, or a file that cannot be read.
     """
-    asked = known_kernels(kernels)
+    asked, how = known_kernels(kernels), wishes(mcpu, opt, without)
     budget = _budget(budget_file, update_budget)
     checked: list[Checked] = []
     unread: dict[str, str] = {}
@@ -45,7 +50,7 @@ def command(
         for file in files:
             now(file)
             try:
-                obj = load_object(file, kernel_btf)
+                obj = load_object(file, kernel_btf, how)
             except CommandError as problem:
                 unread[file] = problem.message
                 continue

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bpflisp.cli.compiling import compile_options, compiled, wishes
 from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError
 from bpflisp.cli.inputs import known_kernels, unreadable
-from bpflisp.diagnostics import CompileError
 
 if TYPE_CHECKING:
     from bpflisp.driver import Compiled
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("compile")
 @click.argument("source", metavar="A.lisp", type=click.Path())
 @click.option("-o", "output", metavar="FILE", help="Where the object goes; A.bpf.o beside the source by default.")
-@click.option("--mcpu", type=click.Choice(["v1", "v2", "v3", "v4"]), default="v3", show_default=True)
+@compile_options
 @click.option(
     "--arch", type=click.Choice(["x86_64", "arm64"]), default="x86_64", show_default=True,
     help="Whose registers a kprobe's forms name.",
@@ -33,6 +33,8 @@ def command(
     source: str,
     output: str | None,
     mcpu: str,
+    opt: str,
+    without: tuple[str, ...],
     arch: str,
     kernels: tuple[str, ...],
     no_verify: bool,
@@ -43,29 +45,18 @@ def command(
     if languages:
         raise CommandError("`--gen` (bindings for other languages) is not built yet", UNREADABLE)
     asked = known_kernels(kernels)
-    compiled = _compiled(source, mcpu, arch)
-    for warning in compiled.warnings:
+    made = compiled(source, wishes(mcpu, opt, without, arch))
+    for warning in made.warnings:
         click.echo(warning.render(), err=True)
-    if not no_verify and not _accepted(compiled.elf, source, asked):
+    if not no_verify and not _accepted(made.elf, source, asked):
         return REFUSED
     path = Path(output) if output else Path(source).with_suffix(".bpf.o")
     try:
-        path.write_bytes(compiled.elf)
+        path.write_bytes(made.elf)
     except OSError as problem:
         raise unreadable(problem, str(path)) from None
-    _print(compiled, path, as_json)
+    _print(made, path, as_json)
     return 0
-
-
-def _compiled(source: str, mcpu: str, arch: str) -> Compiled:
-    from bpflisp.driver import compile_source, read_source
-
-    try:
-        return compile_source(read_source(source), mcpu=mcpu, arch=arch)
-    except CompileError as problem:
-        raise CommandError(str(problem), REFUSED) from None
-    except OSError as problem:
-        raise unreadable(problem, source) from None
 
 
 def _accepted(elf: bytes, source: str, kernels: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bpflisp.cli.compiling import compile_options, wishes
 from bpflisp.cli.errors import fail
 from bpflisp.cli.inputs import load_object, program_of
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 @click.option("--prog", "name", metavar="P", help="One program alone, by name or section.")
 @click.option("--source/--no-source", default=True, show_default=True, help="Source lines between the instructions.")
 @click.option("--cfg", type=click.Path(), metavar="OUT.svg", help="Draw the program's control-flow graph instead.")
-def command(file: str, name: str | None, source: bool, cfg: str | None) -> int:
+@compile_options
+def command(
+    file: str, name: str | None, source: bool, cfg: str | None, mcpu: str, opt: str, without: tuple[str, ...]
+) -> int:
     """Print the instructions of every program."""
-    obj = load_object(file)
+    obj = load_object(file, how=wishes(mcpu, opt, without))
     chosen = [program_of(obj, name)] if name is not None else list(obj.programs.values())
     if cfg is not None:
         return _draw(chosen, cfg)

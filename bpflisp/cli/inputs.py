@@ -8,21 +8,24 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpflisp.cli.errors import CommandError, fail
-from bpflisp.diagnostics import CompileError, error
+from bpflisp.cli.errors import UNREADABLE, CommandError, fail
+from bpflisp.diagnostics import error
 
 if TYPE_CHECKING:
+    from bpflisp.cli.compiling import Wishes
     from simulator import Object, Program
 
 
-def load_object(path: str, kernel_btf: str | None = None) -> Object:
-    """The object, or the Lisp source compiled, at a path."""
+def load_object(path: str, kernel_btf: str | None = None, how: Wishes | None = None) -> Object:
+    """The object, or the Lisp source compiled (so `how`), at a path."""
+    from bpflisp.cli.compiling import Wishes, compiled
     from simulator import LoadError, load
 
     try:
+        if Path(path).suffix == ".lisp":
+            elf = compiled(path, how or Wishes(), exit_code=UNREADABLE).elf
+            return load(elf, name=path, kernel_btf=kernel_btf)
         return load(path, kernel_btf=kernel_btf)
-    except CompileError as problem:
-        raise CommandError(str(problem)) from None
     except LoadError as problem:
         raise CommandError(str(problem)) from None
     except OSError as problem:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bpflisp.cli.compiling import compile_options, wishes
 from bpflisp.cli.errors import REFUSED, CommandError, fail
 from bpflisp.cli.inputs import known_engine, load_object, packets, program_of
 from bpflisp.diagnostics import error
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
 @click.option("--packet", "given", multiple=True, metavar="HEX|FILE.pcap|EXPR", help="Packets; may be repeated.")
 @click.option("--engine", default="python", show_default=True, metavar="E", help="reference, python, native or kernel.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each packet.")
-def command(file: str, name: str | None, given: tuple[str, ...], engine: str, as_json: bool) -> int:
+@compile_options
+def command(
+    file: str,
+    name: str | None,
+    given: tuple[str, ...],
+    engine: str,
+    as_json: bool,
+    mcpu: str,
+    opt: str,
+    without: tuple[str, ...],
+) -> int:
     """Run packets, one after the other, through a program in one world."""
     from simulator import World
 
     known_engine(engine)
-    obj = load_object(file)
+    obj = load_object(file, how=wishes(mcpu, opt, without))
     program = program_of(obj, name)
     inputs: list[bytes | None] = [packet for text in given for packet in packets(text)]
     if not given:

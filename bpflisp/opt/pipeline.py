@@ -53,7 +53,7 @@ def run(
     """Optimise a function, or all of a module, in place.
 
     `without` names passes to leave out; `check` validates after each pass; `after` is called with each pass's name and
-    the function when it changed something.
+    the function when it has run.
     """
     functions = list(what.functions.values()) if isinstance(what, Module) else [what]
     for function in functions:
@@ -78,6 +78,6 @@ def _round(
             changed = True
             if check:
                 validate(function)
-            if after:
-                after(step.name, function)
+        if after:
+            after(step.name, function)
     return changed
