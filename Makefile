@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check bench agreement clean
+.PHONY: setup demo test check bench bench-code agreement clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ agreement: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench --plugin
+
+# The code beside clang-19's: slots, what the kernel's verifier processes, and time a packet; says what it cannot measure.
+bench-code: $(STAMP)
+	$(BIN)/python -m tests.bench.code
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -162,14 +162,8 @@ def play(case: Case, obj: Object, names: Mapping[str, str], engine: str) -> tupl
     `names` translates the case's program names into the object's.
     """
     from simulator.run import run
-    from simulator.world import World
 
-    world = World(obj, cpu=case.cpu)
-    for name, entries in case.before.items():
-        for key, value in entries.items():
-            _set(world.maps[name], key, names.get(value, value) if isinstance(value, str) else value)
-    for place, content in case.user.items():
-        world.user_memory[int(place, 0)] = bytes.fromhex(content)
+    world = world_before(case, obj, names)
     outcomes = []
     for step in case.steps:
         if step.after_ms:
@@ -178,6 +172,19 @@ def play(case: Case, obj: Object, names: Mapping[str, str], engine: str) -> tupl
             program = obj[names.get(case.program, case.program)]
             outcomes.append(run(program, step.packet, world, engine, context=step.context or {}))
     return world, outcomes
+
+
+def world_before(case: Case, obj: Object, names: Mapping[str, str]) -> World:
+    """The world that a case begins with."""
+    from simulator.world import World
+
+    world = World(obj, cpu=case.cpu)
+    for name, entries in case.before.items():
+        for key, value in entries.items():
+            _set(world.maps[name], key, names.get(value, value) if isinstance(value, str) else value)
+    for place, content in case.user.items():
+        world.user_memory[int(place, 0)] = bytes.fromhex(content)
+    return world
 
 
 def check(case: Case, world: World, outcomes: Sequence[Outcome]) -> None:
