@@ -49,10 +49,17 @@ def _outcomes(first: Outcome, second: Outcome, with_kernel: bool) -> Iterator[tu
     yield "fault", first.fault and first.fault.kind, second.fault and second.fault.kind
     yield "return value", first.retval, second.retval
     yield "packet", _hex(first.packet), _hex(second.packet)
-    yield "context", dict(first.context), dict(second.context)
+    # The kernel hands back some of the fields that a program may write.
+    for name in common_fields(first, second) if with_kernel else {**first.context, **second.context}:
+        yield f"context field {name}", first.context.get(name), second.context.get(name)
     if not with_kernel:
         yield "redirection", first.redirect, second.redirect
         yield "trace", list(first.trace), list(second.trace)
+
+
+def common_fields(first: Outcome, second: Outcome) -> list[str]:
+    """The context's fields that both tell of, in order."""
+    return [name for name in first.context if name in second.context]
 
 
 def _hex(packet: bytes | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_plugin import Drop, Pass
+from pytest_plugin import Drop, Pass, TcAct
 from simulator import (
     EnginesDifferError,
     EngineUnavailable,
     FaultError,
     InputRefused,
     Outcome,
+    Program,
     RefusedError,
     Settings,
     Verdict,
@@ -117,6 +118,46 @@ def test_engines_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
         "  return value: 1 on python, 2 on reference",
         "  map blocked: {} on python, {'01000000': '0200000000000000'} on reference",
     ]
+
+
+RUNS_ON_PACKETS = (
+    "xdp", "sched_cls", "sched_act", "socket_filter", "cgroup_skb", "lwt_in", "lwt_out", "lwt_xmit", "flow_dissector",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("type", RUNS_ON_PACKETS)
+def test_every_type_of_packet_program_can_be_held_against_the_kernel(type: str) -> None:
+    """What one engine says of a context and another does not is no difference."""
+    told: dict[str, str] = {}
+    with using(Settings(engines=calls.ALL, left_out=told.__setitem__)):
+        result = Program(bytes.fromhex("b700000001000000 9500000000000000"), type)(TELNET)
+    assert result == 1
+    if told.get("kernel", "").startswith("the kernel engine cannot run: "):
+        pytest.skip(told["kernel"])
+    assert "kernel" not in told
+
+
+def test_what_the_kernel_hands_back_of_a_context_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"python": {"mark": 7, "tc_index": 1}, "kernel": {"mark": 7}, "reference": {"mark": 7, "tc_index": 2}}
+
+    def run(program: object, packet: object, world: World, engine: str, **options: object) -> Outcome:
+        return Outcome(0, b"ab", context=fields[engine])
+
+    monkeypatch.setattr(calls, "run", run)
+    program = Program(bytes.fromhex(RETURNS_2), "sched_cls")
+    with using(Settings(engines=("python", "kernel"), verify=False)):
+        assert program(PACKET) == TcAct.OK
+    python, kernel, reference = (program(PACKET, engine=engine, verify=False) for engine in fields)
+    assert python == kernel
+    assert kernel == reference
+    assert python != reference
+    fields["kernel"] = {"mark": 8}
+    assert python != program(PACKET, engine="kernel", verify=False)
+    with (
+        using(Settings(engines=("python", "kernel", "reference"), verify=False)),
+        pytest.raises(EnginesDifferError, match="context field mark: 7 on python, 8 on kernel"),
+    ):
+        program(PACKET)
 
 
 def test_no_engine_at_all() -> None:
