@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bpflisp import CompileError
 from bpflisp.spec.kernels import UnknownKernelError, profile
 from pytest_plugin.deadlines import aside
 from pytest_plugin.failures import WATCH, Watch
+from pytest_plugin.plugin import CHECKED, kernels_of
 from pytest_plugin.reports import checks
 from pytest_plugin.summary import ENGINE, KERNEL, LEFT_OUT
 from simulator import ENGINES, LoadError, Program, RefusedError, engines_named, load, settings_now, using
@@ -35,8 +37,7 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             item.user_properties.append(told)
 
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
-    item.user_properties.append((ENGINE, engine))
-    seed, watch = item.config.getoption("--bpf-seed"), Watch()
+    seed, watch = item.config.getoption("--bpf-seed"), Watch(lambda: note_engine(item, engine))
     item.stash[WATCH] = watch
     before = settings_now()
     return using(
@@ -51,6 +52,12 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             once=aside,
         )
     )
+
+
+def note_engine(item: pytest.Item, engine: str) -> None:
+    """The test is one that asked for this engine: kept with the item's properties, for the summary."""
+    if (told := (ENGINE, engine)) not in item.user_properties:
+        item.user_properties.append(told)
 
 
 def require_known(engine: str, kernels: Sequence[str]) -> None:
@@ -99,46 +106,59 @@ def _wrong(metafunc: pytest.Metafunc, message: str) -> BaseException:
 # The pre-flight check
 
 
-def check_items(session: pytest.Session, kernels: tuple[str, ...]) -> list[pytest.Item]:
-    """An item for each program of what `--bpf-check` and `bpf_check` name, and each kernel."""
-    return [item for path in matching(session.config) for item in _items(session, path, kernels)]
+def to_check(session: pytest.Session) -> list[pytest.Collector]:
+    """The files that `--bpf-check` and `bpf_check` name, but for those that pytest collects by their own names."""
+    paths = [path for path in matching(session.config) if path.suffix not in CHECKED or not session.isinitpath(path)]
+    return [CheckedObject.from_parent(session, path=path) for path in paths]
 
 
 def matching(config: pytest.Config) -> list[Path]:
     """The files of `--bpf-check`, from where pytest was started, or of `bpf_check`, from the ini file's folder.
 
-    Raises UsageError for a pattern that no file matches.
+    The ini key is not asked where pytest is given single files or tests alone. Raises UsageError for a pattern that no
+    file matches.
     """
     asked = [(config.invocation_params.dir, pattern) for pattern in config.getoption("--bpf-check")]
-    asked += [(config.rootpath, pattern) for pattern in config.getini("bpf_check") if not asked]
+    if not asked and not _narrowed(config):
+        asked = [(config.rootpath, pattern) for pattern in config.getini("bpf_check")]
     found: dict[Path, None] = {}
     for base, pattern in asked:
-        matching = sorted(glob.glob(str(base / pattern), recursive=True))
+        matching = sorted(path for path in map(Path, glob.glob(str(base / pattern), recursive=True)) if path.is_file())
         if not matching:
             raise pytest.UsageError(f"bpf: no file matches {pattern!r} in {base}")
-        found.update(dict.fromkeys(map(Path, matching)))
+        found.update(dict.fromkeys(matching))
     return list(found)
 
 
-def _items(session: pytest.Session, path: Path, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
-    parent = CheckedObject.from_parent(session, path=path)
-    btf = session.config.getoption("--bpf-kernel-btf") or session.config.getini("bpf_kernel_btf") or None
-    try:
-        obj = load(path, kernel_btf=btf)
-    except (LoadError, CompileError, OSError) as error:
-        yield CheckItem.from_parent(parent, name="load", problem=str(error))
-        return
-    for name, program in obj.programs.items():
-        for kernel in kernels:
-            yield CheckItem.from_parent(parent, name=f"{name}[{kernel}]", program=program, kernel=kernel, btf=btf)
+def _narrowed(config: pytest.Config) -> bool:
+    """Whether pytest is asked for single files or tests, and for no folder and nothing that the ini file names."""
+    usual = config.getini("testpaths")
+    given = [argument for argument in config.args if argument not in usual]
+    return bool(given) and all("::" in each or Path(config.invocation_params.dir, each).is_file() for each in given)
 
 
 class CheckedObject(pytest.File):
     """An object file whose programs are verified."""
 
     def collect(self) -> list[pytest.Item]:
-        """Nothing: its items are made with it."""
-        return []
+        """An item for each program and kernel; one that fails where the file cannot be loaded."""
+        return list(self._items(kernels_of(self.config)))
+
+    def _items(self, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
+        btf = self.config.getoption("--bpf-kernel-btf") or self.config.getini("bpf_kernel_btf") or None
+        try:
+            obj = load(self.path, kernel_btf=btf)
+        except (LoadError, CompileError, OSError) as error:
+            yield CheckItem.from_parent(self, name="load", problem=str(error))
+            return
+        if not obj.programs:
+            yield CheckItem.from_parent(self, name="load")
+        for name, program in obj.programs.items():
+            for kernel in kernels:
+                case = f"{name}[{kernel}]"
+                # The id is given: pytest tells what is in brackets apart, and finds the item by it on --lf.
+                nodeid = f"{self.nodeid}::{case}"
+                yield CheckItem.from_parent(self, name=case, nodeid=nodeid, program=program, kernel=kernel, btf=btf)
 
 
 class UnloadableError(Exception):
@@ -146,7 +166,7 @@ class UnloadableError(Exception):
 
 
 class CheckItem(pytest.Item):
-    """One program, verified for one kernel; or the reason why an object cannot be loaded at all."""
+    """One program, verified for one kernel; or, of an object without a program, whether it can be loaded."""
 
     def __init__(
         self,
@@ -165,7 +185,9 @@ class CheckItem(pytest.Item):
     def runtest(self) -> None:
         """Verifies. Raises RefusedError or UnloadableError."""
         if self.program is None:
-            raise UnloadableError(self.problem)
+            if self.problem:
+                raise UnloadableError(self.problem)
+            return
         verdict = self.program.verify(self.kernel, self.btf)
         reports = checks.of(self.config)
         if reports is not None:
@@ -176,7 +198,7 @@ class CheckItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The refusal alone: there is no code of the user's to show."""
         if isinstance(excinfo.value, RefusedError | UnloadableError | checks.OverBudgetError):
-            return str(excinfo.value)
+            return str(excinfo.value).removeprefix(f"{self.config.rootpath}{os.sep}")
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

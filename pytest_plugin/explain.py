@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _FACES = (
     "simulator.loader.loading", "simulator.decoding", "simulator.structs", "pytest_plugin",
 )  # fmt: skip
 """Modules in which a ValueError, a KeyError and the like is about what the test gave."""
+
+_PLACE = re.compile(r"^.*?: (?=\w+\[[\w-]+\]: )")
+"""What a diagnostic begins with: in pytest's summary a line has room for the rest alone."""
 
 _STDLIB = (sysconfig.get_path("stdlib"), "<frozen")
 
@@ -58,9 +62,13 @@ def amend(report: pytest.TestReport, call: pytest.CallInfo[None], item: pytest.I
 
     assert call.excinfo is not None
     error = call.excinfo.value
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None and type(error).__name__ in _SPOKEN:
+        crash.message = _PLACE.sub("", str(error))
     if call.when == "call" and report.failed:
         _add_last_call(report, item)
     if isinstance(error, EngineUnavailable):
+        _note_engine(report, item)
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")
@@ -69,6 +77,15 @@ def amend(report: pytest.TestReport, call: pytest.CallInfo[None], item: pytest.I
         left = [f"... {len(lines) - _LOG_LINES} lines before"] if len(lines) > _LOG_LINES else []
         title = f"bpf verifier, kernel {error.verdict.kernel}"
         report.sections.append((title, "\n".join([*left, *lines[-_LOG_LINES:]])))
+
+
+def _note_engine(report: pytest.TestReport, item: pytest.Item) -> None:
+    """The summary counts the test under the engine that it asked for, even though none was called."""
+    from pytest_plugin.failures import WATCH
+
+    if WATCH in item.stash:
+        item.stash[WATCH].begin()
+        report.user_properties[:] = item.user_properties
 
 
 def _add_last_call(report: pytest.TestReport, item: pytest.Item) -> None:
@@ -103,7 +120,7 @@ def explain(config: pytest.Config, op: str, left: object, right: object) -> list
 
 def _told(result: Result) -> list[str]:
     name = result.program.name or result.program.type
-    return [f"{name} returned {result.action}"] + [f"  printed: {line}" for line in result.trace]
+    return [f"{name} returned {result.action}"] + [f"  printed: {line}" for line in result.outcome.trace]
 
 
 def _verdict(verdict: Any, wanted: Any) -> list[str]:

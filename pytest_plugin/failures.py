@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,15 +22,21 @@ WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 
 
 class Watch:
-    """Remembers the last call of a test, so that it can be made again if the test fails."""
+    """Remembers the last call of a test, so that it can be made again if the test fails.
 
-    def __init__(self) -> None:
+    `begin` is called at the first call of a program.
+    """
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.begin = begin
         self.last: Called | None = None
         self._calls = 0
         self._by_world: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def note(self, called: Called) -> None:
         """A call that is about to be made."""
+        if self.last is None:
+            self.begin()
         if not called.fresh:
             self._calls += 1
             seen = self._by_world[called.world] = self._by_world.get(called.world, 0) + 1

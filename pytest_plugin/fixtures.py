@@ -35,10 +35,11 @@ class BpfWorld:
 
     _obj: Object
     _verify: bool | None
+    _in_kernel: dict[str, Result]
     world: World
 
     def __init__(self, obj: Object, world: World, verify: bool | None = None) -> None:
-        self.__dict__.update(_obj=obj, world=world, _verify=verify)
+        self.__dict__.update(_obj=obj, world=world, _verify=verify, _in_kernel={})
 
     def __getattr__(self, name: str) -> Any:
         obj: Object = self.__dict__["_obj"]
@@ -66,6 +67,13 @@ class BpfWorld:
         taken: list[bytes] = buffer.read()
         return [as_struct(self._obj, struct, record) for record in taken] if struct else taken
 
+    @property
+    def printed(self) -> list[str]:
+        """What programs printed in this world. Raises EngineUnavailable where one did in the kernel, unseen."""
+        for result in self._in_kernel.values():
+            _ = result.trace
+        return self.world.printed
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._obj.programs)
 
@@ -76,7 +84,10 @@ class BpfWorld:
         def run(packet: Any = None, **options: Any) -> Result:
             """Runs the program in this world; see `simulator.Program.__call__`."""
             options.setdefault("verify", self._verify)
-            return program(packet, world=self.world, **options)
+            result = program(packet, world=self.world, **options)
+            if result.engine == "kernel":
+                self._in_kernel[program.name] = result
+            return result
 
         run.__name__ = program.name
         return run

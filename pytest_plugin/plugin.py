@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_plugin.fixtures import BpfFactory
 
 _DEFAULT = ("python", ("6.18",))
 _TABLE = "bpf engines and kernels"
 _CHECKS = ("--bpf-budget", "--bpf-sarif", "--bpf-annotations")
 _COVERAGE = ("--bpf-cov", "--bpf-cov-report", "--bpf-cov-fail-under")
+
+CHECKED = (".o", ".lisp")
+"""Suffixes of objects and sources that pytest may be given by name."""
 
 MARKER = "bpf(kernels=..., engine=...): run this test once for each of these kernels and engines"
 
@@ -67,14 +72,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker, and refuses an engine, a kernel or files that there are not: here, before any worker."""
     config.addinivalue_line("markers", MARKER)
-    if (_engine(config), _kernels(config)) != _DEFAULT:
+    if (engine_of(config), kernels_of(config)) != _DEFAULT:
         from pytest_plugin.cases import require_known
 
-        require_known(_engine(config), _kernels(config))
+        require_known(engine_of(config), kernels_of(config))
     if any(config.getoption(name) not in (None, False, []) for name in _COVERAGE):
         from pytest_plugin import coverage
 
-        coverage.require_countable(_engine(config))
+        coverage.require_countable(engine_of(config))
         config.pluginmanager.register(coverage.CoverageRun(config), coverage.NAME)
     if any(config.getoption(name) for name in _CHECKS):
         from pytest_plugin.reports import checks
@@ -88,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Which engine and kernels are asked."""
-    engine, kernels = _engine(config), _kernels(config)
+    engine, kernels = engine_of(config), kernels_of(config)
     return f"bpf: engine {engine}, verified for {', '.join(kernels)}"
 
 
@@ -111,7 +116,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker("bpf") is not None:
         from pytest_plugin.cases import parametrise
 
-        parametrise(metafunc, _engine(metafunc.config), _kernels(metafunc.config))
+        parametrise(metafunc, engine_of(metafunc.config), kernels_of(metafunc.config))
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
@@ -130,20 +135,34 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     collector.repr_failure = repr_failure  # type: ignore[method-assign]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Adds the items of `--bpf-check`."""
-    if config.getoption("--bpf-check") or config.getini("bpf_check"):
-        from pytest_plugin.cases import check_items
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """An object or a source that pytest is given by name, as in `pytest build/fw.bpf.o`, is checked."""
+    if file_path.suffix not in CHECKED or not parent.session.isinitpath(file_path):
+        return None
+    from pytest_plugin.cases import CheckedObject
 
-        items += check_items(session, _kernels(config))
+    return CheckedObject.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Adds the objects of `--bpf-check` to what a session collects."""
+    report = yield
+    config = collector.config
+    if isinstance(collector, pytest.Session) and (config.getoption("--bpf-check") or config.getini("bpf_check")):
+        from pytest_plugin.cases import to_check
+
+        report.result += to_check(collector)
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Puts this item's engine and kernels in force, for every call of a program in it."""
     case = getattr(item, "callspec", None) and item.callspec.params.get("_bpf_case")  # type: ignore[attr-defined]
-    engine, kernels = case or (_engine(item.config), _kernels(item.config))
+    engine, kernels = case or (engine_of(item.config), kernels_of(item.config))
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf")
     usual = (engine, kernels) == _DEFAULT and not btf and item.config.getoption("--bpf-seed") is None
     if usual and "simulator" not in sys.modules:
@@ -194,9 +213,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write("".join(f"{line}\n" for line in table))
 
 
-def _engine(config: pytest.Config) -> str:
+def engine_of(config: pytest.Config) -> str:
+    """The engine that is asked for, by the option or the ini file."""
     return str(config.getoption("--bpf-engine") or config.getini("bpf_engine"))
 
 
-def _kernels(config: pytest.Config) -> tuple[str, ...]:
+def kernels_of(config: pytest.Config) -> tuple[str, ...]:
+    """The kernels that are asked for, by the option or the ini file."""
     return tuple(config.getoption("--bpf-kernel") or config.getini("bpf_kernels"))

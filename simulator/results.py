@@ -163,7 +163,13 @@ class Result:
 
     @property
     def trace(self) -> Sequence[str]:
-        """What bpf_trace_printk wrote in this run."""
+        """What bpf_trace_printk wrote in this run. Raises EngineUnavailable where the kernel's does not show."""
+        if self.engine == "kernel":
+            from simulator.engines import kernel_trace
+            from simulator.engines.engine import EngineUnavailable
+
+            if why := kernel_trace.unseen(self.program):
+                raise EngineUnavailable(why)
         return self.outcome.trace
 
     @property

@@ -35,6 +35,13 @@ def _folder() -> Path | None:
     return next((folder for folder in TRACEFS if (folder / "trace_marker").exists()), None)
 
 
+def unseen(program: Program) -> str:
+    """Why what the program prints does not show here; "" where it shows, or the program prints nothing."""
+    if not prints(program) or _folder() is not None:
+        return ""
+    return "what programs print in the kernel shows in tracefs alone: mount -t tracefs tracefs /sys/kernel/tracing"
+
+
 def begin() -> str:
     """Writes a mark into the trace; "" where tracefs is not mounted, and what is printed cannot be seen."""
     folder = _folder()

@@ -9,7 +9,7 @@ import pytest
 
 from simulator import Budget, effort, load
 from tests.plugin.loaded import LOADED
-from tests.plugin.objects import PORT_BLOCKER
+from tests.plugin.objects import PORT_BLOCKER, ROOT
 from tests.plugin.test_plugin import BAD_LISP, QUICKLY
 
 pytest_plugins = ("pytester",)
@@ -68,3 +68,85 @@ def test_a_budget_that_cannot_be_read_is_a_usage_error(pytester: pytest.Pytester
         result = pytester.runpytest(*QUICKLY, "--bpf-budget", name)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"ERROR: bpf: *{said}*"])
+
+
+# What is checked, and how it is chosen
+
+
+PLAIN = QUICKLY[2:]
+"""Options of a run that keeps what failed."""
+
+
+def test_an_object_given_by_name_is_checked(pytester: pytest.Pytester) -> None:
+    (pytester.path / "fw.lisp").write_text(BAD_LISP)
+    pytester.runpytest(*QUICKLY, "fw.lisp").assert_outcomes(passed=1, failed=1)
+    pytester.runpytest(*QUICKLY, "fw.lisp::good[6.18]").assert_outcomes(passed=1)
+    pytester.runpytest(*QUICKLY, "fw.lisp", "--bpf-check", "*.lisp").assert_outcomes(passed=1, failed=1)
+    pytester.runpytest(*QUICKLY, "fw.lisp", "-n1").assert_outcomes(passed=1, failed=1)
+    pytester.runpytest(*QUICKLY).assert_outcomes()
+
+
+def test_what_failed_last_is_checked_again(pytester: pytest.Pytester) -> None:
+    (pytester.path / "fw.lisp").write_text(BAD_LISP)
+    shutil.copy(PORT_BLOCKER, pytester.path / "blocker.o")
+    args = ("--bpf-check", "*.lisp", "--bpf-check", "*.o")
+    pytester.runpytest(*PLAIN, *args).assert_outcomes(passed=2, failed=1)
+    result = pytester.runpytest(*PLAIN, *args, "--lf", "-v")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*collected 1 item", "fw.lisp::bad[[]6.18[]] FAILED*"])
+
+
+def test_the_ini_file_s_objects_go_with_folders_and_not_with_single_tests(pytester: pytest.Pytester) -> None:
+    (pytester.path / "fw.lisp").write_text("(defprog good (:type :xdp) XDP_PASS)")
+    pytester.makepyfile(test_one="def test_it(): pass\ndef test_other(): pass\n")
+    pytester.makeini("[pytest]\nbpf_check = *.lisp\n")
+    for args, passed in (
+        ((), 3),
+        ((".",), 3),
+        ((pytester.path,), 3),
+        (("test_one.py",), 2),
+        (("test_one.py::test_it",), 1),
+        (("test_one.py::test_it", "."), 3),
+        (("test_one.py", "--bpf-check", "*.lisp"), 3),
+        (("-n1",), 3),
+        (("test_one.py", "-n1"), 2),
+    ):
+        pytester.runpytest(*QUICKLY, *args).assert_outcomes(passed=passed)
+    pytester.makeini("[pytest]\nbpf_check = *.lisp\ntestpaths = test_one.py\n")
+    pytester.runpytest(*QUICKLY).assert_outcomes(passed=3)
+
+
+def test_collecting_tells_every_item_and_counts_it(pytester: pytest.Pytester) -> None:
+    (pytester.path / "fw.lisp").write_text(BAD_LISP)
+    args = (*QUICKLY, "--bpf-check", "*.lisp", "--co")
+    pytester.runpytest(*args, "-q").stdout.fnmatch_lines(
+        ["fw.lisp::bad[[]6.18[]]", "fw.lisp::good[[]6.18[]]", "2 tests collected *"]
+    )
+    result = pytester.runpytest(*args, "-k", "good")
+    result.stdout.fnmatch_lines(["collected 2 items / 1 deselected / 1 selected", "*<CheckItem good[[]6.18[]]>"])
+
+
+def test_an_object_without_a_program_is_an_item_too(pytester: pytest.Pytester) -> None:
+    shutil.copy(ROOT / "fixtures" / "objects" / "core_target.bpf.o", pytester.path / "types.o")
+    result = pytester.runpytest(*QUICKLY, "-v", "--bpf-check", "*.o")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["types.o::load PASSED*"])
+
+
+def test_the_summary_has_room_for_the_reason(pytester: pytest.Pytester) -> None:
+    (pytester.path / "fw.lisp").write_text(BAD_LISP)
+    pytester.makepyfile(
+        test_it="from simulator import load\n"
+        "obj = load('fw.lisp')\n"
+        "def test_it(): obj['bad'](bytes(14))\n"
+        "def test_fault(): obj['bad'](bytes(14), verify=False, fuel=1)\n"
+    )
+    result = pytester.runpytest(*QUICKLY, "--bpf-check", "*.lisp", f"--junitxml={pytester.path / 'out.xml'}")
+    result.stdout.fnmatch_lines(
+        ["FAILED *::test_it - refused[[]packet-b*", "FAILED fw.lisp::bad[[]6.18[]] - fw.lisp:2: refused[[]packet-b*"]
+    )
+    text = (pytester.path / "out.xml").read_text()
+    assert 'message="refused[packet-bounds]: bad on 6.18.44: ' in text
+    # The check runs on no engine, and the tests that call programs do.
+    assert text.count('name="bpf_engine"') == 2
+    assert text.count('name="bpf_kernel"') == 2

@@ -284,6 +284,34 @@ def test_it(): raise EngineUnavailable("unicorn is missing: pip install 'bpflisp
     result.stdout.fnmatch_lines(["SKIPPED*unicorn is missing: pip install 'bpflisp[[]native]'"])
 
 
+def test_what_the_kernel_prints_unseen_skips(pytester: pytest.Pytester) -> None:
+    """A test is not told that a program printed nothing, where nobody could have seen it."""
+    code = "b701000068690000 631af8ff00000000 bfa1000000000000 07010000f8ffffff b702000003000000 8500000006000000"
+    body = f"""
+from simulator import Outcome
+TALKS = "{code} b700000000000000 9500000000000000"
+obj = {{"talks": Program(bytes.fromhex(TALKS), "socket_filter", name="talks")}}
+
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch):
+    monkeypatch.setattr("simulator.calling.run", lambda *args, **options: Outcome(0, bytes(14)))
+    monkeypatch.setattr("simulator.engines.kernel_trace.TRACEFS", ())
+
+def test_alone():
+    assert obj["talks"](PACKET, verify=False).trace == []
+
+def test_world(bpf, monkeypatch):
+    w = bpf(load({str(PORT_BLOCKER)!r}))
+    assert w.printed == []
+    monkeypatch.setitem(w._obj.programs, "port_blocker", obj["talks"])
+    w.port_blocker(PACKET, verify=False)
+    assert w.printed == []
+"""
+    result = run(pytester, body, "--bpf-engine", "kernel", "-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*what programs print in the kernel shows in tracefs alone: mount *"])
+
+
 def test_all_engines(pytester: pytest.Pytester) -> None:
     body = """
 R = Program(bytes.fromhex("8500000007000000 b700000002000000 9500000000000000"), type="xdp", name="random")
