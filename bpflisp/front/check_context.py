@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_places import Place, place
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import SCALARS, U64, Number, Pointer, Region, Type, c_name
+from bpflisp.front.unit import ProgramDecl
 from bpflisp.spec import contexts, programs
-from bpflisp.spec.contexts import Access, Field
+from bpflisp.spec.contexts import Access, Field, Struct
 from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, intern, text
 
 
@@ -32,7 +33,43 @@ _REGIONS = {
 
 
 def _struct(checker: Checker) -> contexts.Struct | None:
-    return contexts.context_struct(checker.program.prog_type)
+    program = checker.program
+    if program.prog_type == "kprobe":
+        return _registers(checker.unit.arch)
+    return contexts.context_struct(program.prog_type) or _words(program)
+
+
+def _registers(arch: str) -> contexts.Struct:
+    """`pt_regs` of the target; arm64's first 31 registers are one array."""
+    found = contexts.pt_regs(arch)
+    numbered = [field for field in found.fields if field.name.startswith("regs[")]
+    if not numbered:
+        return found
+    array = Field("regs", numbered[0].offset, 8 * len(numbered), f"__u64[{len(numbered)}]")
+    return replace(found, fields=(array, *found.fields[len(numbered) :]))
+
+
+_ARGUMENTS = Struct("the arguments of the call", 96, [Field("args", 0, 96, "__u64[12]")])
+_SAMPLE = Struct("the sample", 4, [Field("sample", 0, 4, "__u32")])
+_ENTER = Struct("trace_event_raw_sys_enter", 64, [Field("id", 8, 8, "long"), Field("args", 16, 48, "__u64[6]")])
+_LEAVE = Struct("trace_event_raw_sys_exit", 24, [Field("id", 8, 8, "long"), Field("ret", 16, 8, "long")])
+
+
+def _words(program: ProgramDecl) -> contexts.Struct | None:
+    """Contexts that the user API has no structure for: a function's arguments, each a word; what the tracepoints of
+    system calls have, which is the same of all of them (include/trace/events/syscalls.h)."""
+    kind = program.prog_type
+    if kind in ("tracing", "lsm", "struct_ops") and program.attach_type != "trace_iter":
+        return _ARGUMENTS
+    if kind == "tracepoint":
+        event = program.section.rpartition("/")[2]
+        syscalls = "/syscalls/" in program.section
+        return (
+            _ENTER
+            if syscalls and event.startswith("sys_enter")
+            else (_LEAVE if syscalls and event.startswith("sys_exit") else None)
+        )
+    return _SAMPLE if kind == "lirc_mode2" else None
 
 
 def _field(checker: Checker, cell: Cons) -> Field:
@@ -88,6 +125,8 @@ def _part(checker: Checker, form: Cons) -> _Part:
 def _accesses(checker: Checker, part: _Part, write: bool) -> tuple[Access | None, bool]:
     """What the access is, under the section's attach type or, where it says none, any; and whether a table says so."""
     program = checker.program
+    if program.prog_type == "kprobe" and checker.unit.arch != "x86_64":
+        return None, False  # The table is that of x86-64.
     attach_types = [program.attach_type]
     kind = programs.by_name(program.prog_type)
     if not program.attach_type and kind is not None:
