@@ -15,7 +15,7 @@ from bpflisp.diagnostics import Diagnostic, Span, warning
 from bpflisp.front import tree
 from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
-from bpflisp.front.types import NEVER, SCALARS, U64, UNKNOWN, Number, Pointer, Region, c_name
+from bpflisp.front.types import NEVER, SCALARS, U32, U64, UNKNOWN, Number, Pointer, Region, c_name
 from bpflisp.front.unit import ProgramDecl, Unit
 from bpflisp.spec import kfuncs
 from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
@@ -63,6 +63,9 @@ class Checker:
     scopes: list[dict[Symbol, Local]] = field(default_factory=list)
     cleanups: list[Tree] = field(default_factory=list)
     loops: list[tree.LoopMark] = field(default_factory=list)
+    blocks: list[tree.BlockMark] = field(default_factory=list)
+    functions: dict[Symbol, Handler] = field(default_factory=dict)
+    symbol_macros: dict[Symbol, tuple[int, object]] = field(default_factory=dict)
     span: Span | None = None
     expansions: list[tuple[str, Span | None]] = field(default_factory=list)
     subprogram: SubprogramDecl | None = None
@@ -150,6 +153,10 @@ class Checker:
     def _symbol(self, name: Symbol) -> Tree:
         if name is NIL:
             return self.number(0)
+        if name in self.symbol_macros or name in self.unit.interpreter.symbol_macros:
+            stands_for = self.symbol_macro(name)
+            if stands_for is not None:
+                return self._expanded_symbol(name, stands_for)
         local = self.find(name)
         if local is not None:
             local.reads += 1
@@ -165,6 +172,23 @@ class Checker:
         if name.name == "CTX":  # as in (get-stackid ctx stacks 0)
             return self.form(Cons(intern("CTX-PTR"), NIL))
         raise self._unbound(name)
+
+    def symbol_macro(self, name: Symbol) -> Cons | None:
+        """A cell with the form that a symbol stands for, unless a variable of that name is nearer."""
+        depth, form = self.symbol_macros.get(name, (0, None))
+        if form is None:
+            form = self.unit.interpreter.symbol_macros.get(name)
+        hidden = form is None or any(name in scope for scope in self.scopes[depth:])
+        return None if hidden else Cons(form, NIL)
+
+    def _expanded_symbol(self, name: Symbol, cell: Cons) -> Tree:
+        if len(self.expansions) >= MAX_EXPANSIONS:
+            raise fail("runaway", f"the symbol macro `{text(name)}` does not come to an end")
+        self.expansions.append((text(name), self.span))
+        try:
+            return self.value(cell)
+        finally:
+            self.expansions.pop()
 
     def _unbound(self, name: Symbol) -> FormError:
         if self.unit.is_broken(name.name):
@@ -200,7 +224,7 @@ class Checker:
         head = form.car
         if not isinstance(head, Symbol):
             raise fail("bad-call", f"`{text(head, 60)}` cannot be called", help="a form starts with a name")
-        handler = CORE.get(head.name) or self._operation(head)
+        handler = CORE.get(head.name) or self.functions.get(head) or self._operation(head)
         if handler is None:
             if head in self.unit.interpreter.macros:
                 return self._expanded(form, head)
@@ -367,11 +391,16 @@ class Checker:
         from bpflisp.front.types import C_SPELLINGS
 
         name = cell.car.name if isinstance(cell.car, Symbol) else lisp_type(cell.car)
-        if name in SCALARS:
-            return SCALARS[name]
+        kind = self.scalar_named(name)
+        if kind is not None:
+            return kind
         spelt = C_SPELLINGS.get(name.replace("-", "_"))
         help = f"`{text(cell.car)}` is written `{spelt}` here" if spelt else "u8 u16 u32 u64 i8 i16 i32 i64"
         raise fail("unknown-type", f"`{text(cell.car)}` is no scalar type", element_span(cell), help=help)
+
+    def scalar_named(self, name: str) -> Number | None:
+        """The scalar type of that name: an enum is a number of 32 bits."""
+        return SCALARS.get(name) or (U32 if name in self.unit.enums else None)
 
     def address(self, cell: Cons, what: str) -> Tree:
         """An argument that is about to be read or written through."""

@@ -10,7 +10,7 @@ from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_arithmetic import extend, is_zero
 from bpflisp.front.tree import Local, Tree
-from bpflisp.front.types import C_SPELLINGS, NEVER, SCALARS, U64, UNKNOWN, Never, Number, Pointer, join
+from bpflisp.front.types import C_SPELLINGS, NEVER, U64, UNKNOWN, Never, Number, Pointer, join
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, elements, fail, intern, text
 
 _DECLARE = intern("DECLARE")
@@ -25,6 +25,16 @@ class _Binding:
     init: Cons | None
     span: Span | None
     written: bool
+
+
+def parameter(checker: Checker, cell: Cons) -> _Binding:
+    """A local function's parameter: `name` or `(name TYPE)`."""
+    if isinstance(cell.car, Symbol):
+        return _binding(checker, Cons(Cons(cell.car, NIL, None, cell.car_span), NIL), cell)
+    binding = _binding(checker, cell, cell)
+    if binding.init is not None:
+        raise fail("bad-parameter", f"`{text(cell.car, 60)}` is not name, or (name TYPE)", element_span(cell))
+    return binding
 
 
 def _bindings(checker: Checker, cell: Cons) -> list[_Binding]:
@@ -57,8 +67,9 @@ def _binding(checker: Checker, cell: Cons, whole: Cons) -> _Binding:
         raise fail("bad-binding", f"`{text(cell.car, 80)}` is not (name [type] [value])", element_span(cell))
     kind: Number | None = None
     rest = parts[1:]
-    if rest and isinstance(rest[0].car, Symbol) and rest[0].car.name in SCALARS:
-        kind, rest = SCALARS[rest[0].car.name], rest[1:]
+    named = checker.scalar_named(rest[0].car.name) if rest and isinstance(rest[0].car, Symbol) else None
+    if named is not None:
+        kind, rest = named, rest[1:]
     elif len(rest) == 2:
         shown = text(rest[0].car, 40)
         spelt = C_SPELLINGS.get(shown.upper().replace("-", "_"))
@@ -69,7 +80,7 @@ def _binding(checker: Checker, cell: Cons, whole: Cons) -> _Binding:
     return _Binding(name, kind, rest[0] if rest else None, span, own)
 
 
-def _declarations(checker: Checker, body: object) -> tuple[dict[Symbol, Number], set[Symbol], object]:
+def typed_by_declarations(checker: Checker, body: object) -> tuple[dict[Symbol, Number], set[Symbol], object]:
     """Types and ignored names of the declarations at the head of a body, and the body after them."""
     types: dict[Symbol, Number] = {}
     ignored: set[Symbol] = set()
@@ -87,8 +98,8 @@ def _declaration(checker: Checker, spec: Cons, types: dict[Symbol, Number], igno
     if head == "TYPE" and len(words) > 1:
         kind = checker.scalar_type(words[1])
         types.update({word.car: kind for word in words[2:] if isinstance(word.car, Symbol)})
-    elif head in SCALARS:
-        types.update({word.car: SCALARS[head] for word in words[1:] if isinstance(word.car, Symbol)})
+    elif (named := checker.scalar_named(head)) is not None:
+        types.update({word.car: named for word in words[1:] if isinstance(word.car, Symbol)})
     elif head in ("IGNORE", "IGNORABLE"):
         ignored.update(word.car for word in words[1:] if isinstance(word.car, Symbol))
 
@@ -136,7 +147,7 @@ def _initial(checker: Checker, binding: _Binding) -> Tree:
 def _let(checker: Checker, form: Cons) -> Tree:
     args = checker.args(form, 1)
     bindings = _bindings(checker, args[0])
-    types, ignored, body = _declarations(checker, form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
+    types, ignored, body = typed_by_declarations(checker, form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
     items: list[Tree] = []
     assert isinstance(form.car, Symbol)
     sequential = form.car.name == "LET*"

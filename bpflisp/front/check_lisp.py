@@ -1,4 +1,4 @@
-"""What the reader of Common Lisp expects, and the book leaves out: `setq`, `1+`, `min`, `prog1`, `macrolet` and so on.
+"""What the reader of Common Lisp expects, and the book leaves out: `setq`, `1+`, `min`, `prog1` and so on.
 
 They mean what they do there, as far as a word of 64 bits has it: numbers are compared unsigned, truth is 1 or 0. A
 program that defines such a name as a macro or subprogram of its own means its own.
@@ -14,8 +14,7 @@ from bpflisp.front.check_places import find_place, once, sequence
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import Never
 from bpflisp.spec.isa import Op
-from bpflisp.syntax.evaluator import Macro
-from bpflisp.syntax.forms import NIL, Cons, Symbol, element_span, elements, fail, intern, text
+from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, intern, text
 
 
 def _number(value: int) -> Tree:
@@ -37,7 +36,7 @@ def _lognot(checker: Checker, form: Cons) -> Tree:
     return with_span(checker, binary(Op.XOR, _only(checker, form), _number(-1)))
 
 
-@library("zerop")
+@library("zerop", "null")
 def _zerop(checker: Checker, form: Cons) -> Tree:
     return compare(Op.EQ, _only(checker, form), _number(0), checker)
 
@@ -132,22 +131,3 @@ def _rotatef(checker: Checker, form: Cons) -> Tree:
     values = [_bound(place.read(), items) for place in places]
     items += [place.write(value) for place, value in zip(places, [*values[1:], *values[:1]], strict=True)]
     return sequence(checker, [*items, _number(0)])
-
-
-@library("macrolet")
-def _macrolet(checker: Checker, form: Cons) -> Tree:
-    """`(macrolet ((name (parameter...) body...)...) form...)`: macros for these forms alone."""
-    interpreter = checker.unit.interpreter
-    known = dict(interpreter.macros)
-    local: dict[Symbol, Macro] = {}
-    for definition in elements(checker.args(form, 1)[0].car):
-        name = definition.car if isinstance(definition, Cons) else definition
-        if not isinstance(definition, Cons) or not isinstance(name, Symbol) or name is NIL:
-            raise fail("bad-definition", f"`{text(definition, 60)}` is not (name (parameter...) body...)")
-        local[name] = interpreter.macro(name, definition.cdr, interpreter.globals)
-    interpreter.macros.update(local)
-    try:
-        return checker.progn(form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
-    finally:
-        interpreter.macros.clear()
-        interpreter.macros.update(known)

@@ -6,10 +6,10 @@ from bpflisp.diagnostics import Span, warning
 from bpflisp.front import tree
 from bpflisp.front.check import TOLD, Checker, library
 from bpflisp.front.check_arithmetic import binary, extend
-from bpflisp.front.check_places import Place, loaded, memory, place
+from bpflisp.front.check_places import Place, loaded, memory, place, pointer_to
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
 from bpflisp.front.tree import Local, Tree
-from bpflisp.front.types import U64, ArrayOf, Number, Pointer, Region
+from bpflisp.front.types import U64, ArrayOf, Number, Pointer, Region, Struct
 from bpflisp.front.unit import ProgramDecl, Unit
 from bpflisp.spec import contexts
 from bpflisp.spec.isa import Op
@@ -53,12 +53,12 @@ def _addr_of(checker: Checker, form: Cons) -> Tree:
     return _address(checker, _named_global(checker, checker.args(form, 1, 1)[0]))
 
 
-def _element(checker: Checker, form: Cons) -> tuple[Tree, int, Number, Cons]:
+def _element(checker: Checker, form: Cons) -> tuple[Tree, int, Number | Struct, Cons]:
     """The address, offset and type of `(aref NAME index)`."""
     name, index_cell = checker.args(form, 2, 2)
     decl = _named_global(checker, name)
-    if not isinstance(decl.type, ArrayOf) or not isinstance(decl.type.element, Number):
-        raise fail("bad-place", f"`{text(name.car)}` is no array of numbers", element_span(name))
+    if not isinstance(decl.type, ArrayOf):
+        raise fail("bad-place", f"`{text(name.car)}` is no array", element_span(name))
     index, size = checker.value(index_cell), decl.type.element.size
     address = _address(checker, decl)
     if isinstance(index, tree.Number):
@@ -72,14 +72,18 @@ def _element(checker: Checker, form: Cons) -> tuple[Tree, int, Number, Cons]:
 
 @library("aref")
 def _aref(checker: Checker, form: Cons) -> Tree:
-    """`(aref NAME index)`: an element of a global array. The verifier has to see that the index is inside."""
+    """`(aref NAME index)`: an element of a global array: a number's value, a struct's address. The verifier has to see
+    that the index is inside."""
     address, off, kind, _ = _element(checker, form)
-    return loaded(checker, address, off, kind)
+    return loaded(checker, address, off, kind) if isinstance(kind, Number) else pointer_to(address, off, kind)
 
 
 @place("aref")
 def _aref_place(checker: Checker, form: Cons, twice: bool) -> Place:
     address, off, kind, name = _element(checker, form)
+    if not isinstance(kind, Number):
+        problem = f"an element of `{text(name.car)}` is no number, and cannot be assigned as a whole"
+        raise fail("bad-place", problem, help="(setf (STRUCT-FIELD (aref NAME index)) value), or `memcpy`")
     return memory(checker, address, off, kind, False, twice, name)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bpflisp.front import tree
 from bpflisp.front.check import TOLD, Checker, core, require_writable
-from bpflisp.front.check_arithmetic import binary, head_of, swap
+from bpflisp.front.check_arithmetic import binary, extend, head_of, swap
 from bpflisp.front.check_binding import assign
 from bpflisp.front.tree import Local, Tree
-from bpflisp.front.types import NEVER, U64, Never, Number
+from bpflisp.front.types import NEVER, U64, ArrayOf, Never, Number, Pointer, Struct
 from bpflisp.spec.isa import Op
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, element_span, fail, text
 
@@ -74,7 +74,22 @@ def loaded(checker: Checker, address: Tree, off: int, kind: Number, swapped: boo
     load = tree.Load(address=address, off=off, size=kind.size, signed=kind.signed, type=kind, span=checker.span)
     if not swapped:
         return load
-    return tree.Swap(operand=load, bits=kind.bits, type=Number(kind.bits), span=checker.span)
+    node = tree.Swap(operand=load, bits=kind.bits, type=Number(kind.bits), span=checker.span)
+    return extend(node, kind)
+
+
+def pointer_to(address: Tree, off: int, kind: Number | ArrayOf | Struct) -> Tree:
+    """The address of a member, or of an element."""
+    node = binary(Op.ADD, address, tree.Number(value=off)) if off else address
+    if isinstance(address.type, Pointer):
+        struct = kind if isinstance(kind, Struct) else None
+        moved = replace(address.type, struct=struct, size=kind.size, maybe_null=False)
+        if isinstance(node.type, Pointer):
+            moved = replace(moved, align=node.type.align)
+        if node is address:
+            node = tree.Progn(items=[address], span=address.span)
+        node.type = moved
+    return node
 
 
 def _variable(checker: Checker, name: Symbol, cell: Cons) -> Place:
@@ -147,6 +162,9 @@ def _defined_place(checker: Checker, name: str) -> PlaceMaker | None:
 
 
 def _expanded_place(checker: Checker, form: object) -> object:
+    while isinstance(form, Symbol) and (cell := checker.symbol_macro(form)) is not None:
+        checker.count_expansion(cell)
+        form = cell.car
     while (
         isinstance(form, Cons)
         and isinstance(form.car, Symbol)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bpflisp.front import tree
 from bpflisp.front.check import TOLD, Checker, core
 from bpflisp.front.check_arithmetic import binary, head_of
-from bpflisp.front.check_places import Place, loaded, memory, place, sequence
+from bpflisp.front.check_places import Place, loaded, memory, place, pointer_to, sequence
 from bpflisp.front.declare import scalar_or_struct
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import ArrayOf, Field, Number, Pointer, Region, Struct
@@ -33,21 +31,7 @@ def accessor(checker: Checker, form: Cons) -> Tree:
     address, off, kind = _locate(checker, args, member, found.kind == "pointer")
     if found.kind == "get" and isinstance(kind, Number):
         return loaded(checker, address, off, kind)
-    return _pointer(checker, address, off, kind)
-
-
-def _pointer(checker: Checker, address: Tree, off: int, kind: Number | ArrayOf | Struct) -> Tree:
-    """The address of a member."""
-    node = binary(Op.ADD, address, tree.Number(value=off)) if off else address
-    if isinstance(address.type, Pointer):
-        struct = kind if isinstance(kind, Struct) else None
-        moved = replace(address.type, struct=struct, size=kind.size, maybe_null=False)
-        if isinstance(node.type, Pointer):
-            moved = replace(moved, align=node.type.align)
-        if node is address:
-            node = tree.Progn(items=[address], span=checker.span)
-        node.type = moved
-    return node
+    return pointer_to(address, off, kind)
 
 
 def _locate(
@@ -154,7 +138,7 @@ def _struct_ref(checker: Checker, form: Cons) -> Tree:
     struct, pointer, member_cell = checker.args(form, 3, 3)
     member = _explicit(checker, struct, member_cell)
     address, off, kind = _locate(checker, [pointer], member, not isinstance(member.type, Number))
-    return loaded(checker, address, off, kind) if isinstance(kind, Number) else _pointer(checker, address, off, kind)
+    return loaded(checker, address, off, kind) if isinstance(kind, Number) else pointer_to(address, off, kind)
 
 
 @core("struct-set")

@@ -14,6 +14,7 @@ from bpflisp.front.declare_structs import member_type
 from bpflisp.front.objects import MAX_PARAMETERS, GlobalDecl, SubprogramDecl
 from bpflisp.front.types import (
     SCALARS,
+    U32,
     U64,
     ArrayOf,
     Number,
@@ -95,13 +96,15 @@ def settle_parameters(unit: Unit) -> None:
     """Give parameters their types, once all structs are known: a subprogram may stand before them."""
     for decl in unit.subprograms.values():
         try:
-            decl.params = [_parameter(unit, cell) for cell in decl.written]
+            decl.params = [_parameter(unit, cell, decl.is_global) for cell in decl.written]
         except FormError as problem:
             unit.found.add(replace(problem.diagnostic, span=problem.diagnostic.span or decl.span))
             unit.broken.add(decl.name)
 
 
-def _parameter(unit: Unit, cell: Cons) -> tuple[object, Type, Span | None]:
+def _parameter(unit: Unit, cell: Cons, is_global: bool) -> tuple[object, Type, Span | None]:
+    """A parameter's name, type and place. Of a global subprogram the kernel takes every pointer for one that may be
+    null."""
     parts = elements(cell.car) if isinstance(cell.car, Cons) else [cell.car]
     kind = _parameter_type(unit, parts[1]) if len(parts) == 2 else U64 if len(parts) == 1 else None
     if kind is None or not isinstance(parts[0], Symbol) or parts[0] is NIL:
@@ -109,6 +112,8 @@ def _parameter(unit: Unit, cell: Cons) -> tuple[object, Type, Span | None]:
         raise fail(
             "bad-parameter", f"`{text(cell.car)}` is no parameter of a subprogram", element_span(cell), help=help
         )
+    if is_global and isinstance(kind, Pointer) and kind.region is not Region.CONTEXT:
+        kind = replace(kind, maybe_null=True)
     return parts[0], kind, element_span(cell)
 
 
@@ -116,7 +121,9 @@ def _parameter_type(unit: Unit, form: object) -> Type | None:
     if isinstance(form, Symbol):
         if form.name == "CTX":
             return Pointer(Region.CONTEXT)
-        return Pointer(Region.OTHER) if form.name == "PTR" else SCALARS.get(form.name)
+        if form.name == "PTR":
+            return Pointer(Region.OTHER)
+        return SCALARS.get(form.name) or (U32 if form.name in unit.enums else None)
     if isinstance(form, Cons) and form.car is intern("PTR"):
         target = elements(form)[1:]
         struct = unit.structs.get(target[0].name) if len(target) == 1 and isinstance(target[0], Symbol) else None

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from bpflisp.diagnostics import Span
 from bpflisp.front import tree
-from bpflisp.front.tree import Local, LoopMark, Tree
+from bpflisp.front.tree import BlockMark, Local, LoopMark, Tree
 from bpflisp.front.types import U64, Pointer, Region
 from bpflisp.ir.builder import Builder
 from bpflisp.ir.ssa import (
@@ -51,6 +51,7 @@ class Lowering:
         self.b = Builder(name, names, program, _position(span))
         self.targets: set[Block] = set()
         self.loops: dict[LoopMark, tuple[Block, Block]] = {}
+        self.blocks: dict[BlockMark, tuple[Block, _Key]] = {}
         self.free: dict[int, list[Slot]] = {}
         self.spilled: list[Slot] = []
         self.homes: dict[Local, tuple[Slot, _Key]] = {}
@@ -240,6 +241,15 @@ class Lowering:
         self._continue_in(done)
         return const(0)
 
+    def _block(self, node: tree.Block) -> Value:
+        done, result = self.b.block("done"), _Key("block")
+        self.blocks[node.mark] = (done, result)
+        with suppress(_Left):
+            self.b.write_variable(result, self.value(node.body))
+            self._jump(done)
+        self._continue_in(done)
+        return self.b.read_variable(result)
+
     # Variables
 
     def _assign(self, local: Local, value: Value) -> None:
@@ -333,17 +343,23 @@ class Lowering:
                 return self._each(node)
             case tree.While():
                 return self._while(node)
-            case tree.Return() | tree.Leave():
+            case tree.Block():
+                return self._block(node)
+            case tree.Return() | tree.Leave() | tree.Exit():
                 self._leave(node)
         return self._operation(node)
 
-    def _leave(self, node: tree.Return | tree.Leave) -> None:
-        value = self.value(node.value) if isinstance(node, tree.Return) else const(0)
+    def _leave(self, node: tree.Return | tree.Leave | tree.Exit) -> None:
+        value = const(0) if isinstance(node, tree.Leave) else self.value(node.value)
         for cleanup in node.cleanups:
             self.effect(cleanup)
         self._at(node.span)
         if isinstance(node, tree.Return):
             self.b.ret(value)
+        elif isinstance(node, tree.Exit):
+            done, result = self.blocks[node.mark]
+            self.b.write_variable(result, value)
+            self._jump(done)
         else:
             self._jump(self.loops[node.mark][0 if node.again else 1])
         raise _Left

@@ -153,6 +153,33 @@ class Leave(Tree):
     cleanups: Sequence[Tree] = ()
 
 
+@dataclass(slots=True, eq=False)
+class BlockMark:
+    """Which block a `return-from` leaves; `type` what its values are by now, None while there is none."""
+
+    name: str
+    cleanups: int = 0
+    type: Type | None = None
+    zero: bool = False
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Block(Tree):
+    """The value of the body, or of what leaves the block."""
+
+    body: Tree
+    mark: BlockMark
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Exit(Tree):
+    """Leave a block with a value; `cleanups` run after the value is known."""
+
+    mark: BlockMark
+    value: Tree
+    cleanups: Sequence[Tree] = ()
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Return(Tree):
     """Leave the function with a value; `cleanups` run after the value is known."""

@@ -65,6 +65,15 @@ def _defmacro(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     return name
 
 
+@special("define-symbol-macro")
+def _define_symbol_macro(interpreter: Interpreter, form: Cons, _: Scope) -> object:
+    """`(define-symbol-macro name form)`: the name stands for the form, read or assigned to."""
+    items = arguments(form, 2, 2)
+    name = name_of(items[0], "`define-symbol-macro`")
+    interpreter.symbol_macros[name] = items[1]
+    return name
+
+
 @special("defconstant", "defparameter", "defvar")
 def _define(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     items = arguments(form, 1, 3)

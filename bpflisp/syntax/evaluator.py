@@ -146,6 +146,7 @@ class Interpreter:
         self.functions: dict[Symbol, Callable[..., object]] = functions.library(self)
         self.macros: dict[Symbol, Macro] = {}
         self.setfs: dict[Symbol, Macro] = {}
+        self.symbol_macros: dict[Symbol, object] = {}
         self.variables: dict[Symbol, object] = {}
         self.dynamic: set[Symbol] = set()
         self.constants: set[Symbol] = set()

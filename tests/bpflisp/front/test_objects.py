@@ -78,6 +78,12 @@ GLOBALS = """
 (defstruct pair (a u32) (b u64))
 (defglobal state pair)
 (defglobal low i8 -3)
+(defglobal pairs (array pair 3))
+(defenum colour RED (GREEN 5) BLUE)
+(defsubprog shade ((c colour)) (+ c 1))
+(defsubprog second-of ((p (ptr pair)))
+  (declare (global))
+  (if p (pair-b p) 77))
 """
 
 
@@ -96,6 +102,11 @@ GLOBALS = """
         ("(progn (atomic-add (addr-of counter) 0 3) counter)", 3),
         ("(s< low 0)", 1),
         ("(let ((counter 5)) counter)", 5),
+        ("(progn (setf (pair-b (aref pairs 2)) 9) (+ (pair-b (aref pairs 2)) (pair-b (aref pairs 1))))", 9),
+        (f"(progn (incf (pair-b (aref pairs (logand {ONE} 1))) 4) (pair-b (aref pairs 1)))", 4),
+        ("(let ((c colour GREEN) (p (struct-alloc 8))) (store colour p 0 BLUE) (+ c (load colour p)))", 11),
+        ("(+ (cast colour #x100000005) (shade BLUE) (sizeof colour))", 16),
+        ("(let ((p (make-pair))) (setf (pair-b p) 8) (second-of p))", 8),
     ],
 )
 def test_global(body: str, expected: int) -> None:
