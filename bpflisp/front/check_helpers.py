@@ -11,13 +11,18 @@ from bpflisp.front.tree import Tree
 from bpflisp.front.types import I64, U32, U64, Number, Pointer, Region, Type
 from bpflisp.spec import helpers
 from bpflisp.spec.helpers import Arg, ArgType, Helper, RetType
-from bpflisp.syntax.forms import Cons, element_span, fail, text
+from bpflisp.syntax.forms import NIL, Cons, element_span, fail, text
 
 KERNEL = "7.2"
 """A helper is refused here only if no kernel up to this one lets the program type call it."""
 
 GPL_LICENSES = ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 """What the kernel takes for compatible with the GPL (include/linux/license.h)."""
+
+_BUILT_OUT = {
+    "override_return": "kprobe", "rc_repeat": "lirc_mode2", "rc_keydown": "lirc_mode2", "rc_pointer_rel": "lirc_mode2",
+}  # fmt: skip
+"""Helpers that depend on how a kernel is built, which those of the tables were built without -> who may call them."""
 
 _U32_RESULTS = ("bpf_get_prandom_u32", "bpf_get_smp_processor_id", "bpf_get_cgroup_classid", "bpf_get_hash_recalc")
 
@@ -39,7 +44,8 @@ def require_helper(checker: Checker, name: str) -> None:
     attach_types = _attach_types(program.prog_type, program.attach_type)
     allowed = [helpers.allowed(KERNEL, program.prog_type, attach) for attach in attach_types]
     shown = helper.short_name.replace("_", "-")
-    if any(allowed) and not any(helper.id in each for each in allowed):
+    offered = any(helper.id in each for each in allowed) or _BUILT_OUT.get(helper.short_name) == program.prog_type
+    if any(allowed) and not offered:
         raise fail(
             "helper-not-allowed",
             f"a program of type `{program.prog_type}` may not call `{shown}`",
@@ -67,6 +73,8 @@ def call_helper(checker: Checker, form: Cons) -> Tree:
     helper = _helper(head_of(form).lower().replace("-", "_"))
     require_helper(checker, helper.short_name)
     cells = checker.args(form, 0)
+    if helper.short_name in _FLAGS_LAST and len(cells) == len(helper.c_args) - 1:
+        cells.append(Cons(0, NIL))
     if helper.name == "bpf_trace_printk" and cells and isinstance(cells[0].car, str):
         return _trace_printk(checker, helper, cells)
     _check_count(helper, form, cells)
@@ -100,6 +108,9 @@ def _check_count(helper: Helper, form: Cons, cells: list[Cons]) -> None:
         help=f"they are: {shown}",
     )
 
+
+_FLAGS_LAST = ("ringbuf_reserve", "ringbuf_submit", "ringbuf_discard", "ringbuf_output")
+"""Helpers whose last argument, flags, may be left out, as the book does."""
 
 _MEMORY = {
     ArgType.PTR_TO_MEM, ArgType.PTR_TO_MAP_KEY, ArgType.PTR_TO_MAP_VALUE, ArgType.PTR_TO_STACK,

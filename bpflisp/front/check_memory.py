@@ -86,12 +86,22 @@ def _core_type(checker: Checker, struct_cell: Cons, field_cell: Cons, kind: Numb
     return key
 
 
+def _core_address(checker: Checker, cell: Cons, what: str) -> Tree:
+    """The address of a kernel structure: the stack, whose offsets lie in the instruction too, holds none that moves."""
+    address = checker.address(cell, what)
+    if isinstance(address.type, Pointer) and address.type.region is Region.STACK:
+        problem = f"`{text(cell.car, 60)}` is {address.type.name}, where no kernel structure lies"
+        because = "a loader moves the offset to where the running kernel has the member, and a copy stays as it is"
+        raise fail("bad-pointer", problem, element_span(cell), because=because)
+    return address
+
+
 @core("core-load")
 def _core_load(checker: Checker, form: Cons) -> Tree:
     """`(core-load T ptr off STRUCT FIELD)`."""
     type_cell, pointer, off_cell, struct, member = checker.args(form, 5, 5)
     kind = checker.scalar_type(type_cell)
-    address, off = checker.address(pointer, "read"), offset(checker, off_cell)
+    address, off = _core_address(checker, pointer, "read"), offset(checker, off_cell)
     name = _core_type(checker, struct, member, kind, off)
     return tree.Load(
         address=address, off=off, size=kind.size, signed=kind.signed, core=name, type=kind, span=checker.span
@@ -103,7 +113,7 @@ def _core_store(checker: Checker, form: Cons) -> Tree:
     """`(core-store T ptr off value STRUCT FIELD)`."""
     type_cell, pointer, off_cell, value_cell, struct, member = checker.args(form, 6, 6)
     kind = checker.scalar_type(type_cell)
-    address, off = checker.address(pointer, "written"), offset(checker, off_cell)
+    address, off = _core_address(checker, pointer, "written"), offset(checker, off_cell)
     require_writable(address, pointer)
     value = checker.value(value_cell)
     name = _core_type(checker, struct, member, kind, off)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from bpflisp.diagnostics import Span
@@ -25,16 +26,29 @@ from bpflisp.syntax.forms import (
     text,
 )
 
+_IN_OBJECTS = re.compile(r"[A-Za-z_.][A-Za-z0-9_.]*\Z")
 
-def defined_name(form: Cons, what: str) -> tuple[Symbol, Span | None, object]:
-    """The name after the head of a defining form, its place, and what follows it."""
+
+def defined_name(form: Cons, what: str, *, in_object: bool = True) -> tuple[Symbol, Span | None, object]:
+    """The name after the head of a defining form, its place, and what follows it. One that goes into the object has
+    to be of the letters that the kernel takes."""
     if not isinstance(form.cdr, Cons):
         raise fail("bad-definition", f"`{text(form.car)}` needs the name of a {what}", form.span)
     cell = form.cdr
     name = cell.car
     if not isinstance(name, Symbol) or name is NIL or name.is_keyword:
         raise fail("bad-name", f"a {what} needs a name, not `{text(name)}`", element_span(cell) or form.span)
+    if in_object:
+        refuse_letters(name, element_span(cell) or form.span)
     return name, element_span(cell) or form.span, cell.cdr
+
+
+def refuse_letters(name: Symbol, span: Span | None) -> None:
+    """Refuse a name that the kernel takes of no object: in BTF it has letters, digits, `_` and `.` alone."""
+    if not _IN_OBJECTS.match(c_name(name.name)):
+        problem = f"`{text(name)}` cannot be a name in an object file"
+        because = "the kernel takes letters, digits, `_` (which a hyphen becomes) and `.` alone"
+        raise fail("bad-name", problem, span, because=because)
 
 
 def options_of(form: Cons, plist: object, known: tuple[str, ...]) -> dict[str, Cons]:

@@ -6,6 +6,7 @@ from bpflisp.front.declare import (
     defined_name,
     number_option,
     options_of,
+    refuse_letters,
     scalar_or_struct,
     spelling,
     type_option,
@@ -83,7 +84,7 @@ def define_union(unit: Unit, form: Cons, _: Scope) -> object:
 
 def define_enum(unit: Unit, form: Cons, scope: Scope) -> object:
     """`(defenum name A (B 5) C)`: constants that count on from the one before, and a type of 32 bits."""
-    name, _span, rest = defined_name(form, "enum")
+    name, _span, rest = defined_name(form, "enum", in_object=False)
     number = 0
     for cell in cells(rest):
         parts = elements(cell.car) if isinstance(cell.car, Cons) else [cell.car]
@@ -100,7 +101,7 @@ def define_enum(unit: Unit, form: Cons, scope: Scope) -> object:
 
 def define_header(unit: Unit, form: Cons, scope: Scope) -> object:
     """`(defheader name (field :offset N :type T [:net-order BOOL])...)`: accessors, which are places too."""
-    name, _span, rest = defined_name(form, "header")
+    name, _span, rest = defined_name(form, "header", in_object=False)
     for cell in cells(rest):
         if not isinstance(cell.car, Cons) or not isinstance(cell.car.car, Symbol):
             help = "(field :offset N :type T [:net-order t])"
@@ -126,6 +127,7 @@ def _member(unit: Unit, cell: Cons, scope: Scope) -> tuple[str, Number | ArrayOf
         raise fail("bad-member", f"`{text(cell.car)}` is no member of a struct", element_span(cell), help=STRUCT_HELP)
     assert isinstance(cell.car, Cons)
     assert isinstance(cell.car.cdr, Cons)
+    refuse_letters(parts[0], element_span(cell.car) or element_span(cell))
     return parts[0].name, member_type(unit, cell.car.cdr, scope)
 
 

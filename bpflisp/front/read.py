@@ -21,7 +21,7 @@ from bpflisp.front.types import (
     c_name,
 )
 from bpflisp.front.unit import Unit
-from bpflisp.spec import headers, maps
+from bpflisp.spec import headers, helpers, maps
 from bpflisp.syntax.evaluator import Interpreter, Scope
 from bpflisp.syntax.forms import (
     NIL,
@@ -118,7 +118,8 @@ def _constants() -> dict[Symbol, int]:
     plus = dict(headers.NAMED_CONSTANTS)
     plus |= {c_name(name).replace("_", "-"): value for name, value in headers.BUILTIN_CONSTANTS.items()}
     plus |= {f"bpf-map-type-{kind.name.replace('_', '-')}": kind.number for kind in maps.all_map_types()}
-    plus |= {"bpf-f-no-prealloc": maps.F_NO_PREALLOC}
+    plus |= {"bpf-f-no-prealloc": maps.F_NO_PREALLOC, **headers.INSTRUCTION_CONSTANTS}
+    plus |= {f"bpf-func-{helper.short_name.replace('_', '-')}": helper.id for helper in helpers.all_helpers()}
     constants = {symbol(f"+{name}+"): value for name, value in plus.items()}
     constants |= {symbol(name): value for name, value in headers.BUILTIN_CONSTANTS.items()}
     constants |= {symbol(name): value for name, value in headers.MORE_CONSTANTS.items()}

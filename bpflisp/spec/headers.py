@@ -109,6 +109,21 @@ MORE_CONSTANTS: Final[Mapping[str, int]] = MappingProxyType(
 )  # fmt: skip
 """Constants of the same kind that the book leaves out: names and numbers of uapi/linux/bpf.h and pkt_cls.h."""
 
+INSTRUCTION_CONSTANTS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        **{f"bpf-reg-{number}": number for number in range(11)},
+        "bpf-ld": 0, "bpf-ldx": 1, "bpf-st": 2, "bpf-stx": 3,
+        "bpf-alu": 4, "bpf-jmp": 5, "bpf-jmp32": 6, "bpf-alu64": 7,
+        "bpf-k": 0, "bpf-x": 8, "bpf-imm": 0, "bpf-mem": 0x60, "bpf-memsx": 0x80, "bpf-atomic": 0xC0,
+        "bpf-w": 0, "bpf-h": 8, "bpf-b": 0x10, "bpf-dw": 0x18,
+        **{f"bpf-{name}": number << 4 for number, name in enumerate(
+            ("add", "sub", "mul", "div", "or", "and", "lsh", "rsh", "neg", "mod", "xor", "mov", "arsh", "end"))},
+        **{f"bpf-{name}": number << 4 for number, name in enumerate(
+            ("ja", "jeq", "jgt", "jge", "jset", "jne", "jsgt", "jsge", "call", "exit", "jlt", "jle", "jslt", "jsle"))},
+    }
+)  # fmt: skip
+"""Parts of opcodes and registers (RFC 9669), as the book's encoder names them, for `asm`."""
+
 NAMED_CONSTANTS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ethertype-ipv4": 0x0800, "ethertype-ipv6": 0x86DD, "ethertype-arp": 0x0806, "ethertype-vlan": 0x8100,

@@ -76,20 +76,23 @@
            0
            (+ ,start +eth-hdr-len+)))))
 
-(defmacro %parse-l4 (data end proto len)
-  (let ((start (gensym "data")))
-    `(let ((,start ,data))
-       (if (or (> (+ ,start (+ +eth-hdr-len+ +ipv4-hdr-len+ ,len)) ,end)
+(defmacro %parse-l4 (data end ihl proto len)
+  (let ((start (gensym "data")) (limit (gensym "end")) (l4 (gensym "l4")) (ip (gensym "ip")))
+    `(let* ((,start ,data) (,limit ,end) (,ip (+ ,start +eth-hdr-len+)))
+       (if (or (> (+ ,start (+ +eth-hdr-len+ +ipv4-hdr-len+ ,len)) ,limit)
                (/= (eth-type ,start) +ethertype-ipv4+)
-               (/= (ipv4-protocol (+ ,start +eth-hdr-len+)) ,proto))
+               (/= (ipv4-protocol ,ip) ,proto))
            0
-           (+ ,start (+ +eth-hdr-len+ +ipv4-hdr-len+))))))
+           ,(if ihl
+                `(let ((,l4 (+ ,ip (<< (logand (ipv4-ver-ihl ,ip) 15) 2))))
+                   (if (> (+ ,l4 ,len) ,limit) 0 ,l4))
+                `(+ ,ip +ipv4-hdr-len+))))))
 
-(defmacro parse-tcp (data end)
-  `(%parse-l4 ,data ,end +ip-proto-tcp+ +tcp-hdr-len+))
+(defmacro parse-tcp (data end &key ihl)
+  `(%parse-l4 ,data ,end ,ihl +ip-proto-tcp+ +tcp-hdr-len+))
 
-(defmacro parse-udp (data end)
-  `(%parse-l4 ,data ,end +ip-proto-udp+ +udp-hdr-len+))
+(defmacro parse-udp (data end &key ihl)
+  `(%parse-l4 ,data ,end ,ihl +ip-proto-udp+ +udp-hdr-len+))
 
 ;;; Further protocols, in the way of the book's: for XDP `with-...`, for TC `with-tc-...`; expressions for both.
 
@@ -142,6 +145,23 @@
 (defmacro with-tc-udp6 ((data end udp) &body body)
   `(%with-l4-ipv6 with-tc-packet (,data ,end ,udp) +ip-proto-udp+ +udp-hdr-len+ ,@body))
 
+;; The same as expressions.
+(defmacro %parse-l4-ipv6 (data end proto len)
+  (let ((start (gensym "data")))
+    `(let ((,start ,data))
+       (if (or (> (+ ,start (+ +eth-hdr-len+ +ipv6-hdr-len+ ,len)) ,end)
+               (/= (eth-type ,start) +ethertype-ipv6+)
+               (/= (ipv6-nexthdr (+ ,start +eth-hdr-len+)) ,proto))
+           0
+           (+ ,start (+ +eth-hdr-len+ +ipv6-hdr-len+))))))
+
+(defmacro parse-tcp6 (data end)
+  `(%parse-l4-ipv6 ,data ,end +ip-proto-tcp+ +tcp-hdr-len+))
+(defmacro parse-udp6 (data end)
+  `(%parse-l4-ipv6 ,data ,end +ip-proto-udp+ +udp-hdr-len+))
+(defmacro parse-icmpv6 (data end)
+  `(%parse-l4-ipv6 ,data ,end +ip-proto-ipv6-icmp+ +icmpv6-hdr-len+))
+
 ;; The body runs with `l3` behind one or two VLAN tags, or none, and `type` the type of what is there. Bytes from `l3`
 ;; on are not tested yet.
 (defmacro %with-vlan (packet (data end l3 type) pass &body body)
@@ -173,16 +193,25 @@
   `(%parse-type ,data ,end +ethertype-ipv6+ +ipv6-hdr-len+))
 (defmacro parse-arp (data end)
   `(%parse-type ,data ,end +ethertype-arp+ +arp-hdr-len+))
-(defmacro parse-icmp (data end)
-  `(%parse-l4 ,data ,end +ip-proto-icmp+ +icmp-hdr-len+))
-(defmacro parse-icmpv6 (data end)
-  (let ((start (gensym "data")))
-    `(let ((,start ,data))
-       (if (or (> (+ ,start (+ +eth-hdr-len+ +ipv6-hdr-len+ +icmpv6-hdr-len+)) ,end)
-               (/= (eth-type ,start) +ethertype-ipv6+)
-               (/= (ipv6-nexthdr (+ ,start +eth-hdr-len+)) +ip-proto-ipv6-icmp+))
+(defmacro parse-icmp (data end &key ihl)
+  `(%parse-l4 ,data ,end ,ihl +ip-proto-icmp+ +icmp-hdr-len+))
+;; What is behind the tags, or 0; its type is in the two bytes before it.
+(defmacro parse-vlan (data end)
+  (let ((start (gensym "data")) (l3 (gensym "l3")) (limit (gensym "end")))
+    `(let* ((,start ,data) (,limit ,end) (,l3 (+ ,start +eth-hdr-len+)))
+       (if (> ,l3 ,limit)
            0
-           (+ ,start (+ +eth-hdr-len+ +ipv6-hdr-len+))))))
+           ,(labels ((skip (left type)
+                       (if (= left 0)
+                           l3
+                           `(if (or (= ,type +ethertype-vlan+) (= ,type +ethertype-qinq+))
+                                (progn
+                                  (setf ,l3 (+ ,l3 +vlan-hdr-len+))
+                                  (if (> ,l3 ,limit)
+                                      0
+                                      ,(skip (- left 1) `(vlan-type (- ,l3 +vlan-hdr-len+)))))
+                                ,l3))))
+              (skip 2 `(eth-type ,start)))))))
 
 ;;; Tracing.
 

@@ -52,10 +52,11 @@ def test_protocol(form: str, read: str, expected: int) -> None:
     assert value(body, packet=other) == 99
     tc = f'(defprog p (:type :tc :section "tc") (with-tc-{form} (data end h) (return {read})) 99)'
     assert result(tc, packet) == expected
-    if form in ("ipv6", "icmp", "icmpv6", "arp"):
-        body = f"(let ((data (xdp-data)) (end (xdp-data-end))) (if-let (h (parse-{form} data end)) {read} 99))"
-        assert value(body, packet=packet) == expected
-        assert value(body, packet=other) == 99
+    body = f"(let ((data (xdp-data)) (end (xdp-data-end))) (if-let (h (parse-{form} data end)) {read} 99))"
+    assert value(body, packet=packet) == expected
+    assert value(body, packet=other) == 99
+    body = f"(let ((data (tc-data)) (end (tc-data-end))) (if-let (h (parse-{form} data end)) {read} 99))"
+    assert result(f'(defprog p (:type :tc :section "tc") {body})', packet) == expected
 
 
 @pytest.mark.parametrize("tags", [0, 1, 2])
@@ -70,6 +71,30 @@ def test_vlan_tags(tags: int) -> None:
     packet = MACS + tag[(2 - tags) * 4 :] + struct.pack("!H", 0x0800) + IP4 + PAD
     assert value(body, packet=packet) == 64
     assert value(body, packet=PACKETS["arp"]) == 99
+    body = """
+    (let ((data ({0}-data)) (end ({0}-data-end)))
+      (when-let ((l3 (parse-vlan data end)))
+        (when (> (+ l3 +ipv4-hdr-len+) end) (return 98))
+        (return (+ (ipv4-ttl l3) (ntohs (load u16 (- l3 2)))))))
+    99"""
+    assert value(body.format("xdp"), packet=packet) == 0x0800 + 64
+    assert value(body.format("xdp"), packet=packet[: 14 + 4 * tags + 5]) == 98
+    assert result(f'(defprog p (:type :tc :section "tc") {body.format("tc")})', packet) == 0x0800 + 64
+
+
+def test_a_tag_that_is_cut_off() -> None:
+    body = "(let ((data (xdp-data)) (end (xdp-data-end))) (if (parse-vlan data end) 1 99))"
+    assert value(body, packet=MACS + bytes([0x81, 0, 0, 5])) == 99
+
+
+@pytest.mark.parametrize("form", ["tcp", "udp", "icmp"])
+def test_parsers_that_go_by_the_headers_own_length(form: str) -> None:
+    body = f"(let ((d (xdp-data)) (e (xdp-data-end))) (if-let (h (parse-{form} d e :ihl t)) (load u8 h 1) 99))"
+    proto = bytes([{"tcp": 6, "udp": 17, "icmp": 1}[form]])
+    header = b"\x47" + IP4[1:9] + proto + IP4[10:] + bytes(8)
+    size = {"tcp": 20, "udp": 8, "icmp": 8}[form]
+    assert value(body, packet=ETH4 + header + bytes([7, 5]) + bytes(size - 2)) == 5
+    assert value(body, packet=ETH4 + header + bytes(size - 1)) == 99
 
 
 def test_union() -> None:
@@ -86,6 +111,12 @@ def test_header() -> None:
     assert value(body.format("(load u32 h 4)"), before) == 0x44332211
     assert value(body.format("(vxlan-vni h)"), before) == 0x11223344
     assert value(body.format("(vxlan-flags h)"), before) == 3
+
+
+def test_a_signed_field_in_network_order() -> None:
+    before = "(defheader h (at :offset 2 :type i16 :net-order t))"
+    body = "(let ((h (struct-alloc 8))) (setf (h-at h) -2) (incf (h-at h) -1) (+ (h-at h) (* 256 (load u8 h 3))))"
+    assert value(body, before) == 256 * 0xFD - 3
 
 
 def offsets(form: str, arch: str) -> list[int]:

@@ -238,3 +238,14 @@ def test_map_types_are_in_btf() -> None:
     world.bind(loaded(source)["p"])
     world.maps["m"][5] = {"a": 1, "b": 2}
     assert dict(world.maps["m"].raw_items()) == {b"\5\0": (1).to_bytes(8, "little") + (2).to_bytes(8, "little")}
+
+
+def test_flags_may_be_left_out() -> None:
+    """The book reserves a record by a map and a size alone."""
+    before = "(defmap r :type :ringbuf :max-entries 4096)"
+    body = """
+    (let ((e (ringbuf-reserve r 16)) (b (struct-alloc 16)))
+      (when e (store u64 e 0 1) (ringbuf-submit e))
+      (let ((second (ringbuf-reserve r 16))) (when second (ringbuf-discard second)))
+      (+ 3 (ringbuf-output r b 16)))"""
+    assert value(body, before) == 3

@@ -344,6 +344,8 @@ MACROS = """
         ("#| a #| nested |# comment |# 4 ; and another", 4),
         ("#+bpflisp 1 #-bpflisp 2", 1),
         ("+xdp-tx+", 3),
+        ("(asm (+ +bpf-alu64+ +bpf-mov+ +bpf-k+) +bpf-reg-3+ 0 0 7)", 7),
+        ("(+ +bpf-jmp+ +bpf-exit+ +bpf-func-map-lookup-elem+)", 0x95 + 1),
         ("(+ +ethertype-vlan+ +eth-hdr-len+)", 0x8100 + 14),
     ],
 )
