@@ -21,7 +21,7 @@ from simulator.contexts.xdp import XdpModel, plain_context
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
-from simulator.engines.source.names import NO_CALLBACK
+from simulator.engines.source.names import MAIN, NO_CALLBACK
 from simulator.helpers.registry import bind
 from simulator.machine import FUNCTION_BASE, IDLE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
@@ -270,35 +270,48 @@ class Linked:
         self.calls = not _only_plain_calls(program)
         self.quick: Callable[[bytes], Outcome] | None = None
         """The quickest way to run it on nothing but a packet, once there is one."""
-        self._variants: dict[bool, tuple[Mapping[int, Function], bool, bool]] = {}
+        self._variants: dict[tuple[bool, bool], tuple[Mapping[int, Function], bool, bool]] = {}
         self._helpers = all(world.helpers.find(name) is None for name in _INLINE)
-        self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True)) else engine.first_runs
+        self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True, again=False)) else engine.first_runs
 
     def ready(self) -> Function:
         """The program's function for the packet that is in place, compiled and linked where it is not yet."""
         plain = not self.machine.meta
-        if plain not in self._variants:
-            compiled = self._engine.compile(self._key(plain), self._around(plain))
+        self.functions, self.stack, writes = self._variant(plain, again=False)
+        if plain:
+            self.function, self.writes = self.functions[MAIN], writes or _fills_memory(self.program)
+        return self.functions[MAIN]
+
+    def again(self, context: int, depth: int) -> int:
+        """Runs it where a tail call comes to it: in the frame at `depth`, with this number in r1."""
+        if depth == 0 and (context == CONTEXT_BASE or not self.model.size):
+            return self.ready()(context)
+        self.functions = self._variant(not self.machine.meta, again=True)[0]
+        return self.functions[0](context, 0, 0, 0, 0, depth)
+
+    def _variant(self, plain: bool, again: bool) -> tuple[Mapping[int, Function], bool, bool]:
+        """The functions of one way to enter it, and whether it uses its stack and writes to its packet."""
+        found = self._variants.get((plain, again))
+        if found is None:
+            compiled = self._engine.compile(self._key(plain, again), self._around(plain, again))
             space: dict[str, Any] = {}
             exec(compiled.code, space)
             parameters = self._engine.parameters(self, compiled)
             functions = space["link"](*(parameters[name] for name in compiled.needs))
-            self._variants[plain] = functions, compiled.stack, compiled.writes
-        self.functions, self.stack, writes = self._variants[plain]
-        if plain:
-            self.function, self.writes = self.functions[0], writes or _fills_memory(self.program)
-        return self.functions[0]
+            found = self._variants[plain, again] = functions, compiled.stack, compiled.writes
+        return found
 
-    def _key(self, plain: bool) -> tuple[Any, ...]:
+    def _key(self, plain: bool, again: bool) -> tuple[Any, ...]:
         shapes = tuple((made.type, made.key_size, made.value_size) for made in self.program.maps)
-        return self.program.insns, self.program.type, shapes, plain, self._helpers, self.model.size
+        return self.program.insns, self.program.type, shapes, plain, again, self._helpers, self.model.size
 
-    def _around(self, plain: bool) -> Surroundings:
+    def _around(self, plain: bool, again: bool) -> Surroundings:
         from simulator.engines.source.ranges import Known
         from simulator.engines.source.text import Surroundings
 
         known = self.model.known if plain and not _calls(self.program, _ADJUST_META) else {}
-        return Surroundings(self.program, tuple(self.program.maps), self.model.size, Known(known, self._helpers))
+        maps = tuple(self.program.maps)
+        return Surroundings(self.program, maps, self.model.size, Known(known, self._helpers), again)
 
     def call_function(self, address: int, arguments: Sequence[int]) -> int:
         """Runs a function of the program for a helper, or for a timer that runs out between runs."""
@@ -331,7 +344,7 @@ class Linked:
             linked = self._engine.link(target, self.world)
         before = machine.program, machine.maps, machine.call_function
         machine.program, machine.maps, machine.call_function = target, linked.maps, linked.call_function
-        r0: int = linked.ready()(context, depth=machine.depth)
+        r0 = linked.again(context, machine.depth)
         machine.program, machine.maps, machine.call_function = before
         return r0
 

@@ -20,7 +20,7 @@ from simulator.engines.native.frames import lowest_seen
 from simulator.engines.native.instructions import Instructions
 from simulator.engines.native.registers import FUEL
 from simulator.engines.native.sites import Site, Why
-from simulator.engines.source.blocks import Block, blocks_of, function_starts
+from simulator.engines.source.blocks import Block, blocks_of, calls_first_slot, function_starts
 from simulator.engines.source.names import NO_CALLBACK
 from simulator.engines.source.ranges import State, after, entry, solve
 from simulator.engines.validity import sound
@@ -43,7 +43,7 @@ class Translator(Instructions):
         self._function("main", 0, first)
         self._context_size = 0
         for start in sorted({*function_starts(given.code), *also}):
-            if start or 0 in also or _calls_itself(given.code):
+            if start or 0 in also or calls_first_slot(given.code):
                 self._function(("enter", start), start, entry(False, None, 0))
 
     def _function(self, label: Hashable, start: int, first: State) -> None:
@@ -174,11 +174,3 @@ class Translator(Instructions):
 
 _SHORT, _TURNS = 24, 4
 """Instructions of a loop at most whose turns are paid for together, and how many turns."""
-
-
-def _calls_itself(code: Sequence[Insn | None]) -> bool:
-    """Whether the program's first slot is a function that is called or named, too."""
-    for at, insn in enumerate(code):
-        if insn is not None and insn.row.kind in (Kind.CALL, Kind.LOAD_IMM64) and at + 1 + insn.imm == 0:
-            return True
-    return False

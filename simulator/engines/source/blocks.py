@@ -44,6 +44,19 @@ def function_starts(code: Sequence[Insn | None]) -> list[int]:
     return sorted(starts)
 
 
+def calls_first_slot(code: Sequence[Insn | None]) -> bool:
+    """Whether the slot where the program begins is a function that it calls or names, too."""
+    return any(
+        slot + 1 + insn.imm == 0
+        for slot, insn in enumerate(code)
+        if insn is not None
+        and (
+            (insn.row.kind is Kind.CALL and insn.src == CALL_SUBPROGRAM)
+            or (insn.row.kind is Kind.LOAD_IMM64 and insn.src == PSEUDO_FUNC)
+        )
+    )
+
+
 def targets(slot: int, insn: Insn) -> list[int]:
     """The slots that may follow this instruction; of one that is none, no slot."""
     if not sound(insn):

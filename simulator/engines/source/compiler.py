@@ -12,8 +12,9 @@ from types import CodeType
 
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import FRAME_POINTER, STACK_SIZE, Kind, Op
-from simulator.engines.source.blocks import Block, blocks_of, function_starts
+from simulator.engines.source.blocks import Block, blocks_of, calls_first_slot, function_starts
 from simulator.engines.source.frame import PURE, deferrable, frame_of, live_along, live_registers
+from simulator.engines.source.names import MAIN
 from simulator.engines.source.ranges import State, after, along, entry, solve
 from simulator.engines.source.shape import Shaper, Writer
 from simulator.engines.source.text import RELOAD_PACKET, FunctionText, Line, Surroundings
@@ -28,9 +29,9 @@ _numbers = count(1)
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A compiled program. Running `code` defines `link`, a function of the parameters named in `needs`, which returns
-    the program's functions by their first slot. `lines` tell what each line of the source is of; the first is 1.
-    `file` is the name that tracebacks have for it. `stack` says whether the program's own frame is used as memory,
-    `writes` whether the source may write to the packet.
+    the program's functions by their first slot, the program itself as MAIN. `lines` tell what each line of the source
+    is of; the first is 1. `file` is the name that tracebacks have for it. `stack` says whether the program's own
+    frame is used as memory, `writes` whether the source may write to the packet.
     `points` are for counting: the slots that run whenever a point of the source is passed.
     """
 
@@ -46,8 +47,17 @@ class Compiled:
 
 def compile_program(around: Surroundings) -> Compiled:
     """Translates every function of a program."""
-    code = around.program.code
-    return assembled([Function(around, code, start).write() for start in function_starts(code)])
+    return assembled([Function(around, start, main).write() for start, main in functions_of(around)])
+
+
+def functions_of(around: Surroundings) -> list[tuple[int, bool]]:
+    """The functions to write, by first slot, and whether each is the program itself, as which it begins a run.
+
+    The first slot may be a function besides: of a program that calls itself or is called by a tail call further down.
+    """
+    starts, code = function_starts(around.program.code), around.program.code
+    again = around.again or calls_first_slot(code)
+    return [(0, True), *((start, False) for start in starts if start or again)]
 
 
 def assembled(texts: Sequence[FunctionText], points: Sequence[Sequence[int]] = ()) -> Compiled:
@@ -56,8 +66,8 @@ def assembled(texts: Sequence[FunctionText], points: Sequence[Sequence[int]] = (
     lines = [Line(0, f"def link({', '.join(needs)}):", 0)]
     for text in texts:
         lines += text.lines
-    starts = ", ".join(f"{text.start}: f{text.start}" for text in texts)
-    lines.append(Line(1, f"return {{{starts}}}", 0))
+    starts = ", ".join(f"{text.start}: {text.name}" for text in texts if not text.is_program)
+    lines.append(Line(1, f"return {{{MAIN}: main, {starts}}}", 0))
     source = "\n".join(_INDENT * line.indent + line.text for line in lines)
     file = f"<bpf program {next(_numbers)}>"
     memory = texts[0].frame.memory
@@ -76,10 +86,11 @@ def _may_write_packet(line: Line) -> bool:
 class Function(Writer):
     """One function on its way to text."""
 
-    def __init__(self, around: Surroundings, code: Sequence[Insn | None], start: int) -> None:
-        self._around, self._start = around, start
+    def __init__(self, around: Surroundings, start: int, main: bool) -> None:
+        self._around, self._start, self._main = around, start, main
+        code = around.program.code
         self._blocks = blocks_of(code, start)
-        first = entry(start == 0, CONTEXT_BASE if around.context_size else None, STACK_BASE)
+        first = entry(main, CONTEXT_BASE if around.context_size else None, STACK_BASE)
         known = around.known
         self._states = solve(self._blocks, start, first, known)
         self._live = live_registers(self._blocks, self._states, known)
@@ -90,33 +101,33 @@ class Function(Writer):
         self._shaper = Shaper(start, self._blocks, set(self._states), self)
 
     def _fresh(self) -> FunctionText:
-        return FunctionText(self._around, self._start, self._frame, set(), indent=2)
+        return FunctionText(self._around, self._start, self._frame, set(), indent=2, is_program=self._main)
 
     def write(self) -> FunctionText:
         """The function's text: its head, what it sets up, its body."""
         self._shaper.write()
         text = self._text
         body, text.lines, text.indent, text.slot = text.lines, [], 1, self._start
-        if self._start == 0:
-            text.line("def f0(r1, r2=0, r3=0, r4=0, r5=0, depth=0):")
+        if self._main:
+            text.line("def main(r1, r2=0, r3=0, r4=0, r5=0, depth=0):")
         else:
-            text.line(f"def f{self._start}(r1, r2, r3, r4, r5, depth):")
+            text.line(f"def {text.name}(r1, r2, r3, r4, r5, depth):")
         text.indent = 2
         self._set_up(text)
         text.lines += body
         return text
 
     def _set_up(self, text: FunctionText) -> None:
-        if self._start:
+        if not self._main:
             text.line(f"fp = {STACK_BASE + STACK_SIZE} + (depth << 17)")
         self._frame_views(text)
         if text.packet or any("pkt" in line.text for line in text.lines):
             text.need("pages")
             text.line(RELOAD_PACKET)
-        if self._shaper.uses_fuel or self._start:
+        if self._shaper.uses_fuel or not self._main:
             text.need("out_of_fuel")
             text.line(f"fuel = {text.need('m')}.fuel")
-        if self._start:
+        if not self._main:
             # Functions that call functions, or that a helper calls without end, take fuel as loops do.
             text.line("if next(fuel, fuel) is fuel: out_of_fuel()")
         zero = [f"r{n}" for n in self._live[self._start][-1] if not 1 <= n <= 5]
@@ -127,7 +138,7 @@ class Function(Writer):
     def _frame_views(self, text: FunctionText) -> None:
         """The frame's arrays: of the program itself parameters, of a function those of its depth."""
         used = [size for size in (1, 2, 4, 8) if f"S{size}" in text.needs]
-        if not self._start:
+        if self._main:
             return
         text.needs -= {f"S{size}" for size in used}
         for size in used:

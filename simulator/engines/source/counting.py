@@ -10,12 +10,9 @@ call, which need not come back. What a program does is the same as without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind
-from simulator.engines.source.blocks import Block, function_starts
-from simulator.engines.source.compiler import Compiled, Function, assembled
+from simulator.engines.source.blocks import Block
+from simulator.engines.source.compiler import Compiled, Function, assembled, functions_of
 from simulator.engines.source.text import Surroundings
 
 _MAY_END = frozenset({Kind.CALL, Kind.CALL_REG, Kind.LOAD_PACKET})
@@ -24,19 +21,16 @@ _MAY_END = frozenset({Kind.CALL, Kind.CALL_REG, Kind.LOAD_PACKET})
 
 def compile_counting(around: Surroundings) -> Compiled:
     """Translates every function of a program, with counts."""
-    code = around.program.code
     points: list[tuple[int, ...]] = []
-    texts = [_Counting(around, code, start, points).write() for start in function_starts(code)]
+    texts = [_Counting(around, start, main, points).write() for start, main in functions_of(around)]
     return assembled(texts, points)
 
 
 class _Counting(Function):
     """One function on its way to text that counts."""
 
-    def __init__(
-        self, around: Surroundings, code: Sequence[Insn | None], start: int, points: list[tuple[int, ...]]
-    ) -> None:
-        super().__init__(around, code, start)
+    def __init__(self, around: Surroundings, start: int, main: bool, points: list[tuple[int, ...]]) -> None:
+        super().__init__(around, start, main)
         self._points = points
         self._numbers: dict[int, int] = {}
         """The numbers of this function's points by their first slots: a block may be written several times."""

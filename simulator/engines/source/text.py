@@ -90,6 +90,8 @@ class Surroundings:
     maps: tuple[MapDef, ...]
     context_size: int
     known: Known
+    again: bool = False
+    """Whether the program is entered at another frame than the first, too, or with another context."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,8 @@ class FunctionText:
     lines: list[Line] = field(default_factory=list)
     slot: int = 0
     indent: int = 1
+    is_program: bool = False
+    """Whether it is the program itself, not a function that it calls."""
     packet: bool = False
     defers: bool = False
     deferred: dict[int, str] = field(default_factory=dict)
@@ -115,9 +119,9 @@ class FunctionText:
     """The word of a map's value that `b` and `c` stand for: base register, size, offset, and the line that used it."""
 
     @property
-    def is_program(self) -> bool:
-        """Whether it is the program itself, not a function that it calls."""
-        return self.start == 0
+    def name(self) -> str:
+        """What the source calls it."""
+        return "main" if self.is_program else function_name(self.start)
 
     def line(self, text: str, access: Access | None = None) -> None:
         """Adds a line for the current instruction, or for the load whose text it has taken in."""
@@ -512,7 +516,7 @@ class FunctionText:
         elif insn.src == CALL_SUBPROGRAM:
             target = self.slot + 1 + insn.imm
             self.line(f"if depth > {MAX_FRAMES - 2}: {self.need('too_deep')}()")
-            self.line(f"r0 = f{target}({self._arguments(5, state)}, depth + 1)")
+            self.line(f"r0 = {function_name(target)}({self._arguments(5, state)}, depth + 1)")
             self._reload_packet()
         else:
             self._depth()
@@ -571,6 +575,11 @@ class FunctionText:
     def _reload_packet(self) -> None:
         self.need("pages")
         self.line(RELOAD_PACKET)
+
+
+def function_name(start: int) -> str:
+    """What the source calls the function at this slot, which need not be one of the program's."""
+    return f"f{start}" if start >= 0 else f"f_{-start}"
 
 
 RELOAD_PACKET = f"pkt = pages[{PACKET_BASE >> PAGE_BITS}]"
