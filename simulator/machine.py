@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.isa import STACK_SIZE
+from simulator.buffer import Buffer
 from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE, PACKET_BASE, PACKET_ROOM, STACK_BASE, MemoryFault, Region
 from simulator.outcome import Fault
 
@@ -97,6 +98,8 @@ class Machine:
         """The link-layer header of a packet that starts at its network header; b"" where it is in the packet."""
         self.network_offset = 0
         """Where the network header is, counted from the link header."""
+        self.buffer = Buffer()
+        """What the kernel has of a socket buffer besides."""
         self.locks: list[int] = []
         """The resilient locks that the program has taken."""
         self.sysctl: dict[str, bytes] = {}

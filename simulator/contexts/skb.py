@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bpflisp.spec.contexts import access_table, struct
+from simulator.buffer import Buffer
 from simulator.contexts.base import get, known_field, put
 from simulator.machine import Machine
 from simulator.memory import CONTEXT_BASE, PACKET_BASE, PACKET_ROOM, SCRATCH_BASE, Region
@@ -47,6 +48,7 @@ _SETTABLE = frozenset(
 _OFFSETS = {field.name: field.offset for field in SKB.fields}
 _SOCKET = struct("bpf_sock")
 _SOCKET_OFFSETS = {field.name: field.offset for field in _SOCKET.fields}
+_HEADROOM = 64
 _MAX_QUEUE = 0xFFFF
 _TCP_CLOSE, _NO_QUEUE = 7, 0xFFFFFFFF
 _U32, _U64 = Struct("<I"), Struct("<Q")
@@ -84,7 +86,7 @@ class SkbModel:
         metadata, context = self._metadata(given.context)
         machine.set_packet(metadata + data, len(metadata))
         machine.link_header, machine.network_offset = header, HEADER
-        machine.headroom = 64 if self.link_header else 64 + HEADER
+        machine.buffer = Buffer(_HEADROOM if self.link_header else _HEADROOM + HEADER)
         fields = bytearray(SKB.size)
         socket = bytearray(_SOCKET.size)
         _describe(fields, socket, frame)

@@ -50,6 +50,13 @@ SIGNALLING: Final = frozenset({109, 117})
 """Helpers that signal the current task: bpf_send_signal, bpf_send_signal_thread."""
 
 
+_LENGTHENING: Final = frozenset({38, 43, 50})
+"""Helpers that may make a packet much longer: bpf_skb_change_tail, bpf_skb_change_head, bpf_skb_adjust_room."""
+
+_ROOM_AFTER: Final = (1 << 16) + 4096
+"""Bytes for such a packet after the run: it is no longer than 64 KiB, and the link header of another type."""
+
+
 class KernelRefusedError(RuntimeError):
     """The kernel's verifier refused the program. `errno` is its error number, `log` what the verifier wrote."""
 
@@ -208,7 +215,10 @@ def _test_run(handle: Handle, program: Program, given: Input, options: Options) 
     plain = program.type in ("raw_tracepoint", "raw_tracepoint_writable", "syscall")
     repeat = 0 if plain else options.repeat
     try:
-        return bpf_syscall.prog_test_run(handle.fd, given.packet, context, repeat=repeat, context_out=not plain)
+        room = _ROOM_AFTER if given.packet is not None and kernel_trace.calls(program, _LENGTHENING) else None
+        return bpf_syscall.prog_test_run(
+            handle.fd, given.packet, context, repeat=repeat, data_out=room, context_out=not plain
+        )
     except BpfError as error:
         # EFAULT is what a tracing program that does not trace functions gets.
         if error.errno in (ENOTSUPP, errno.EOPNOTSUPP) or (program.type, error.errno) == ("tracing", errno.EFAULT):

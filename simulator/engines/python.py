@@ -17,6 +17,7 @@ from bpflisp.spec.alu import M32, M64, compute, signed
 from bpflisp.spec.isa import CALL_HELPER, Kind, Op
 from simulator import contexts
 from simulator.contexts.base import NO_FIELDS
+from simulator.contexts.narrow import narrow_for
 from simulator.contexts.xdp import XdpModel, plain_context
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
@@ -310,8 +311,8 @@ class Linked:
         from simulator.engines.source.text import Surroundings
 
         known = self.model.known if plain and not _calls(self.program, _ADJUST_META) else {}
-        maps = tuple(self.program.maps)
-        return Surroundings(self.program, maps, self.model.size, Known(known, self._helpers), again)
+        maps, narrow = tuple(self.program.maps), narrow_for(self.program.type)
+        return Surroundings(self.program, maps, self.model.size, Known(known, self._helpers, narrow), again)
 
     def call_function(self, address: int, arguments: Sequence[int]) -> int:
         """Runs a function of the program for a helper, or for a timer that runs out between runs."""
@@ -369,6 +370,7 @@ class Parameters(Mapping[str, Any]):
             "m": self._machine,
             "world": self._machine.world,
             "no_stack": _NO_STACK,
+            "kept": self._kept,
             "divide": _divide,
             "tail": self._linked.tail_call,
             "too_deep": _too_deep,
@@ -425,6 +427,12 @@ class Parameters(Mapping[str, Any]):
     def _may_goto(self) -> bool:
         self._machine.loops += 1
         return self._machine.loops > MAY_GOTO_LIMIT
+
+    def _kept(self, off: int, size: int, value: int, immediate: bool) -> None:
+        """A store to a field of the context of which the kernel keeps less."""
+        kept = narrow_for(self._linked.program.type).kept((off, size), value, immediate)
+        if kept is not None:
+            self._machine.write(CONTEXT_BASE + off, kept.to_bytes(size, "little"))
 
     def _by_register(self, number: int, *arguments: int) -> int:
         return bind(self._machine, number)(*arguments)

@@ -12,6 +12,7 @@ from bpflisp.spec.alu import M32, M64, byte_order, compare, compute, signed
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, Kind, Op
 from simulator import contexts
+from simulator.contexts.narrow import narrow_for
 from simulator.engines.engine import Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.validity import sound, whole
@@ -19,7 +20,7 @@ from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps import Map
-from simulator.memory import MemoryFault
+from simulator.memory import CONTEXT_BASE, MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import Input
 from simulator.program import Program
@@ -69,6 +70,7 @@ class Stepper:
         self.loops = 0
         self.program, self.maps = program, machine.maps
         self.code = program.code
+        self.narrow = narrow_for(program.type)
         machine.call_function = self._call_back
 
     def execute(self, registers: Sequence[int]) -> tuple[int, Fault | None]:
@@ -138,7 +140,10 @@ class Stepper:
         return _NEXT
 
     def _load(self, insn: Insn, at: int, registers: list[int]) -> int:
-        value = int.from_bytes(self.memory.read((registers[insn.src] + insn.off) & M64, insn.row.size), "little")
+        base, off, size = registers[insn.src], insn.off, insn.row.size
+        if base == CONTEXT_BASE and (off, size) in self.narrow.loads and insn.row.kind is Kind.LOAD:
+            off, size = self.narrow.loads[off, size]
+        value = int.from_bytes(self.memory.read((base + off) & M64, size), "little")
         if insn.row.kind is Kind.LOAD_SIGNED:
             value = signed(value, insn.row.size * 8) & M64
         registers[insn.dst] = value
@@ -146,7 +151,13 @@ class Stepper:
 
     def _store(self, insn: Insn, at: int, registers: list[int]) -> int:
         value = registers[insn.src] if insn.row.reg else insn.imm
-        self._write(registers[insn.dst] + insn.off, insn.row.size, value)
+        base, place, narrow = registers[insn.dst], (insn.off, insn.row.size), self.narrow
+        if base == CONTEXT_BASE and (place in narrow.cut or place in narrow.queues):
+            kept = narrow.kept(place, value, immediate=not insn.row.reg)
+            if kept is None:
+                return _NEXT
+            value = kept
+        self._write(base + insn.off, insn.row.size, value)
         return _NEXT
 
     def _write(self, address: int, size: int, value: int) -> None:

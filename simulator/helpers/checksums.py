@@ -70,11 +70,23 @@ def csum_update(machine: Machine, *_: int) -> int:
 
 @models("bpf_csum_level")
 def csum_level(machine: Machine, context: int, what: int, *_: int) -> int:
-    """How many sums the network card has checked: none, so that asking is EACCES and the rest does nothing."""
-    query, known = 0, 4
-    if what > known - 1:
-        return -errno.EINVAL
-    return -errno.EACCES if what == query else 0
+    """How many levels of checksums count as verified: counts one more, one less, forgets them, or tells.
+
+    EACCES where none does, as of each packet of a test run.
+    """
+    buffer = machine.buffer
+    match what:
+        case 0:
+            return -errno.EACCES if buffer.checked is None else buffer.checked
+        case 1:
+            buffer.count_checked()
+        case 2:
+            buffer.discount_checked()
+        case 3:
+            buffer.checked = None
+        case _:
+            return -errno.EINVAL
+    return 0
 
 
 @models("bpf_l3_csum_replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from bpflisp.spec.alu import M32, signed
-from simulator.helpers.packet import ETHERNET, data_of
+from simulator.helpers.packet import ETHERNET, data_of, field
 from simulator.helpers.registry import models
 from simulator.machine import HelperFault, Machine
 from simulator.maps.redirect import RedirectMap
@@ -73,7 +73,11 @@ def redirect_map(machine: Machine, handle: int, key: int, flags: int, *_: int) -
 def clone_redirect(machine: Machine, context: int, ifindex: int, flags: int, *_: int) -> int:
     """A copy of the packet to another interface: it is then in the world's `sent`."""
     ifindex &= M32
-    if flags & ~_INGRESS or ifindex not in machine.world.devices:
+    if flags & ~_INGRESS:
+        return -errno.EINVAL
+    if field(machine, "gso_size") and not machine.buffer.segments_known:
+        return -errno.EBADMSG  # A test run's packet of segments does not say what they are of.
+    if ifindex not in machine.world.devices:
         return -errno.EINVAL
     machine.world.sent.append((ifindex, data_of(machine)))
     return 0
@@ -92,6 +96,7 @@ def check_mtu(machine: Machine, context: int, ifindex: int, length: int, differe
     device = machine.world.devices.get(ifindex & M32 or 1)
     if device is None:
         return -errno.ENODEV
-    size = (given + ETHERNET if given else len(data_of(machine))) + signed(difference, 32)
+    size = signed((given + ETHERNET if given else len(data_of(machine))) + difference, 32)
     machine.write(length, device.mtu.to_bytes(4, "little"))
-    return 0 if size <= device.mtu + ETHERNET else _MTU_FRAG_NEEDED
+    segmented = machine.program.type != "xdp" and field(machine, "gso_size")
+    return 0 if segmented or size <= device.mtu + ETHERNET else _MTU_FRAG_NEEDED

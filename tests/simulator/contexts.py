@@ -32,21 +32,6 @@ RUNNABLE = {
 RESULT = MapDef("result", "array", 4, 8, 1)
 WRITTEN = 0x1234_5678_9ABC_DEF0
 
-
-QUIRKS: dict[str, frozenset[tuple[int, int, bool]]] = {
-    "__sk_buff": frozenset(
-        {(5, 1, False), (6, 1, False), (6, 2, False), (7, 1, False), (18, 2, False), (90, 2, False), (12, 4, True),
-         (44, 4, True), (72, 4, True)}
-    ),
-    "bpf_sk_lookup": frozenset({(10, 2, False), (14, 2, False), (62, 2, False)}),
-}  # fmt: skip
-"""Accesses (offset, size, write) at which the kernel's rewriting shows, which a context of plain bytes has not.
-
-It reads a field that is narrower in its own structure without shifting it, so that the upper half of `protocol` reads
-as the lower; and it keeps 16 bits of what is written to queue_mapping, tc_index and tc_classid, which a program
-that reads them again would see. The outcome's fields are the kernel's.
-"""
-
 LOOKUPS: dict[str, dict[str, Any]] = {
     "v4": {
         "family": 2, "protocol": 6, "remote_ip4": 0x0100000A, "remote_port": 0x1234, "local_ip4": 0x0200000A,
@@ -75,12 +60,6 @@ class Case:
     def name(self) -> str:
         """What identifies it."""
         return f"{self.kind} {self.packet} {'write' if self.write else 'read'} {self.offset}:{self.size}"
-
-    @property
-    def quirk(self) -> bool:
-        """Whether the kernel's answer is not that of plain bytes."""
-        table = table_of(self.kind, self.attach)
-        return (self.offset, self.size, self.write) in QUIRKS.get(table.struct, ())
 
     def program(self) -> Program:
         """The program that makes the access, and leaves what it read in its map."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bpflisp.spec.alu import M32
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, CALL_SUBPROGRAM, FRAME_POINTER, Kind, Op
+from simulator.contexts.narrow import NO_QUEUE
 from simulator.engines.native import lookup
 from simulator.engines.native.access import Access, Checks
 from simulator.engines.native.alu import ATOMIC_OPS, BRANCHES, arithmetic, byte_order
@@ -33,7 +34,7 @@ from simulator.engines.source.ranges import Known, Range, State
 from simulator.engines.validity import sound
 from simulator.helpers.registry import arity_of
 from simulator.machine import MAX_FRAMES
-from simulator.memory import FRAME_DISTANCE
+from simulator.memory import CONTEXT_BASE, FRAME_DISTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +149,50 @@ class Instructions:
         return base.value >= 0 and 0 <= base.at + off <= self.given.value_sizes[base.value] - size
 
     def _load(self, at: int, insn: Insn, state: State) -> None:
-        row = insn.row
+        row, done = insn.row, object()
+        moved = self.given.known.narrow.loads.get((insn.off, row.size)) if row.kind is Kind.LOAD else None
+        if moved is not None:
+            self._in_context(
+                insn.src, done, lambda: self.out.op("load4", Mem(R15, moved[0], X[insn.src]), X[insn.dst], wide=False)
+            )
         source = self._access(at, insn, insn.src, state, write=False)
         name = "load_signed" if row.kind is Kind.LOAD_SIGNED else "load"
         self.out.op(f"{name}{row.size}", source, X[insn.dst], wide=row.size == 8 or row.kind is Kind.LOAD_SIGNED)
+        self.out.label(done)
+
+    def _in_context(self, base: int, done: Hashable, write: Callable[[], None]) -> None:
+        """What an access is where its base is the context, after which it is done."""
+        elsewhere = object()
+        self.out.op_imm("cmp", X[base], CONTEXT_BASE)
+        self.out.branch("ne", elsewhere)
+        write()
+        self.out.jump(done)
+        self.out.label(elsewhere)
 
     def _store(self, at: int, insn: Insn, state: State) -> None:
-        to, size = self._access(at, insn, insn.dst, state, write=True), insn.row.size
+        size, done = insn.row.size, object()
+        narrow, place = self.given.known.narrow, (insn.off, size)
+        if place in narrow.cut or place in narrow.queues:
+            self._in_context(insn.dst, done, lambda: self._keep_less(insn, place in narrow.queues, done))
+        to = self._access(at, insn, insn.dst, state, write=True)
         if insn.row.reg:
             self.out.op(f"store{size}", to, X[insn.src], wide=size == 8)
         else:
             self.out.op(f"store{size}_imm", to, imm=insn.imm, wide=size == 8)
+        self.out.label(done)
+
+    def _keep_less(self, insn: Insn, queue: bool, done: Hashable) -> None:
+        """A store to a field of the context of which the kernel keeps 16 bits, or nothing: see `contexts.narrow`."""
+        out, to = self.out, Mem(R15, insn.off, X[insn.dst])
+        if insn.row.reg:
+            if queue:
+                out.op_imm("cmp", X[insn.src], NO_QUEUE)
+                out.branch("ae", done)
+            out.op("mov", RCX, X[insn.src], wide=False)
+            out.op_imm("and", RCX, 0xFFFF, wide=False)
+            out.op("store4", to, RCX, wide=False)
+        elif not queue or insn.imm < NO_QUEUE:
+            out.op("store4_imm", to, imm=insn.imm & 0xFFFF, wide=False)
 
     def _atomic(self, at: int, insn: Insn, state: State) -> None:
         """A read, an operation and a write: nothing runs beside it. What may be read but not written faults."""

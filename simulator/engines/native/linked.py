@@ -9,6 +9,7 @@ from typing import Any
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, PSEUDO_BTF_ID, Kind
 from simulator import contexts
+from simulator.contexts.narrow import narrow_for
 from simulator.engines.loads import immediate
 from simulator.engines.native.encode import Code
 from simulator.engines.native.host import Host
@@ -107,7 +108,7 @@ class Linked:
     def _translated(self, plain: bool, first: bool, lookups: bool) -> Translated:
         program, size = self.program, self.model.size
         immediates = self._immediates()
-        known = Known(self.model.known if plain else {}, inline_lookups=lookups)
+        known = Known(self.model.known if plain else {}, inline_lookups=lookups, narrow=narrow_for(program.type))
         value_sizes = tuple(made.value_size for made in program.maps)
         ways = {index: way for index, found in enumerate(self.maps) if lookups and (way := self._tables.way(found))}
         facts = tuple(immediates.items()), tuple(ways.items()), value_sizes, size, first, lookups

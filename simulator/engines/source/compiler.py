@@ -223,7 +223,7 @@ class Function(Writer):
             case Kind.END:
                 text.end(insn, state, following)
             case Kind.LOAD | Kind.LOAD_SIGNED | Kind.LOAD_ACQUIRE:
-                swap = self._is_swapped(insn, block, index)
+                swap = self._is_swapped(insn, block, index) and not text.may_be_narrow(insn, state)
                 text.load(insn, state, swap)
                 return swap
             case Kind.STORE | Kind.STORE_IMM | Kind.STORE_RELEASE:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from bpflisp.spec.alu import M32, M64, byte_order, compute
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_HELPER, PSEUDO_FUNC, PSEUDO_MAP_IDX, STACK_SIZE, Kind, Op
+from simulator.contexts.narrow import PLAIN, Narrow
 from simulator.engines.source.blocks import Block
 from simulator.engines.source.names import LOOKUP
 from simulator.engines.validity import sound
@@ -53,6 +54,8 @@ class Known:
 
     loads: Mapping[tuple[int, int], tuple[int, int]]
     inline_lookups: bool = True
+    narrow: Narrow = PLAIN
+    """The accesses to the context that are not what its bytes say."""
 
 
 def number(value: int) -> Range:

@@ -349,8 +349,44 @@ class FunctionText:
             return ""
         return f"s{base + off}_{size}"
 
+    def may_be_narrow(self, insn: Insn, state: State) -> bool:
+        """Whether it may be a load from the context that is not what its bytes say: see `contexts.narrow`."""
+        found = insn.row.kind is Kind.LOAD and (insn.off, insn.row.size) in self.around.known.narrow.loads
+        return found and _may_be_context(state[insn.src])
+
+    def _narrow_load(self, insn: Insn, state: State) -> None:
+        """dst = the whole field, where the base is the context's address."""
+        moved, base = self.around.known.narrow.loads[insn.off, insn.row.size], self._named(insn.src, state)
+        field = f"{self.need(f'C{moved[1]}')}[{moved[0] // moved[1]}]"
+        if state[insn.src].exact:
+            self.line(f"r{insn.dst} = {field}")
+            return
+        text, access = self._reading("u", insn.src, insn.off, insn.row.size, state)
+        self.line(f"r{insn.dst} = {field} if {base} == {CONTEXT_BASE} else {text}", access)
+
+    def _named(self, register: int, state: State) -> str:
+        """A register as text that may stand twice in a line."""
+        if register in self.deferred:
+            self.line(f"r{register} = {self.value(register, state)}")
+        return self.value(register, state)
+
+    def _narrow_store(self, insn: Insn, state: State) -> None:
+        """The context's field, cut to what the kernel keeps of it, where the base is the context's address."""
+        base, reg = self._named(insn.dst, state), insn.row.reg
+        value = self._named(insn.src, state) if reg else str(insn.imm)
+        kept = f"{self.need('kept')}({insn.off}, {insn.row.size}, {value}, {not reg})"
+        self.line(f"if {base} == {CONTEXT_BASE}: {kept}")
+        self.line("else:")
+        self.indent += 1
+        mask = (1 << 8 * insn.row.size) - 1
+        self._writing(insn.dst, insn.off, insn.row.size, f"{value} & {mask}", state)
+        self.indent -= 1
+
     def load(self, insn: Insn, state: State, swap: bool = False) -> None:
         """dst = memory; with `swap` as a big-endian number."""
+        if self.may_be_narrow(insn, state):
+            self._narrow_load(insn, state)
+            return
         size, signed = insn.row.size, insn.row.kind is Kind.LOAD_SIGNED
         variable = self._variable(insn.src, insn.off, size, state)
         target = f"r{insn.dst} = "
@@ -377,7 +413,10 @@ class FunctionText:
 
     def store(self, insn: Insn, state: State) -> None:
         """Memory = src or imm."""
-        size = insn.row.size
+        size, narrow = insn.row.size, self.around.known.narrow
+        if ((insn.off, size) in narrow.cut or (insn.off, size) in narrow.queues) and _may_be_context(state[insn.dst]):
+            self._narrow_store(insn, state)
+            return
         mask = (1 << 8 * size) - 1
         if not insn.row.reg:
             text = str(insn.imm & mask)
@@ -575,6 +614,11 @@ class FunctionText:
     def _reload_packet(self) -> None:
         self.need("pages")
         self.line(RELOAD_PACKET)
+
+
+def _may_be_context(base: Range) -> bool:
+    """Whether a base register may be the context's address, as far as is known."""
+    return base.frame is None and base.value < 0 and base.low <= CONTEXT_BASE <= base.high
 
 
 def function_name(start: int) -> str:
