@@ -13,6 +13,7 @@ from bpflisp.opt.dse import drop_dead_stores
 from bpflisp.opt.forward import forward_values
 from bpflisp.opt.gvn import number_values
 from bpflisp.opt.licm import hoist_invariants
+from bpflisp.opt.merge import merge_blocks
 from bpflisp.opt.offsets import fold_offsets
 from bpflisp.opt.simplify import simplify
 from bpflisp.opt.threading import thread_jumps
@@ -20,11 +21,15 @@ from bpflisp.opt.threading import thread_jumps
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A pass changes a function in place and says whether it did; `level` is the least -O that runs it."""
+    """A pass changes a function in place and says whether it did; `level` is the least -O that runs it.
+
+    One that is `late` waits for a round in which the others find nothing more to do.
+    """
 
     name: str
     run: Callable[[Function], bool]
     level: int
+    late: bool = False
 
 
 PASSES = (
@@ -37,6 +42,7 @@ PASSES = (
     Pass("threading", thread_jumps, 2),
     Pass("licm", hoist_invariants, 2),
     Pass("dce", drop_dead, 1),
+    Pass("merge", merge_blocks, 2, late=True),
 )
 """One round; rounds follow each other until nothing changes."""
 
@@ -72,7 +78,7 @@ def _round(
 ) -> bool:
     changed = False
     for step in PASSES:
-        if step.level > level or step.name in without:
+        if step.level > level or step.name in without or (step.late and changed):
             continue
         if step.run(function):
             changed = True

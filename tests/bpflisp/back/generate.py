@@ -80,10 +80,12 @@ class Generator:
             self.indexed()
         elif choice < 0.92 and depth:
             self.branch(depth)
-        elif choice < 0.97 and depth:
+        elif choice < 0.95 and depth:
             self.loop(depth)
         elif choice >= 0.995:
             b.ret(self.value())
+        else:
+            self.leave()
 
     def leaf_value(self) -> Value:
         r = self.random
@@ -176,6 +178,40 @@ class Generator:
         b.seal(done)
         b.start(done)
 
+    def leave(self) -> None:
+        """A way out, of which others are like but for operands."""
+        b, r = self.builder, self.random
+        out, on = b.block("out"), b.block("on")
+        b.branch(r.choice(COMPARE_OPS), self.load(), self.leaf_value(), out, on)
+        b.seal(out)
+        b.seal(on)
+        b.start(out)
+        self.alike(r.randrange(2))
+        b.ret(const(r.randrange(3)))
+        b.start(on)
+
+    def alike(self, kind: int) -> None:
+        """One of two sequences that differ from each other of their kind in operands alone."""
+        b, r = self.builder, self.random
+        if kind:
+            total = self.value()
+            for off, op in ((4, Op.ADD), (12, Op.XOR), (8, Op.SUB), (16, Op.MUL)):
+                total = b.binary(op, total, b.load(self.packet, off, 4))
+                b.store(self.packet, off + 2, 4, total)
+            b.store(self.packet, 24, 1, const(r.randrange(8)))
+            return
+        key = self.slots[0] if self.slots else b.slot(4)
+        b.store(key, 0, 4, const(r.randrange(8)))
+        found = b.call_helper(1, MapRef("m"), key)
+        hit, done = b.block("hit"), b.block("done")
+        b.branch(Op.NE, found, const(0), hit, done)
+        b.seal(hit)
+        b.start(hit)
+        b.store(found, 0, 8, b.binary(Op.ADD, b.load(found, 0, 8), const(r.randrange(3))))
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
+
     def indexed(self) -> None:
         """Bytes of a map value and of the packet at places that a mask or a comparison bounds."""
         b, r = self.builder, self.random
@@ -226,10 +262,13 @@ class Generator:
         b.branch(r.choice(COMPARE_OPS), self.expression(1), self.expression(1), then, other, r.choice((32, 64)))
         b.seal(then)
         b.seal(other)
+        alike = r.random() < 0.3
         for arm, filled in ((then, True), (other, r.random() < 0.5)):
             b.start(arm)
             if filled:
                 self.statements(depth - 1)
+            if b.open and alike:
+                self.alike(1)
             if b.open:
                 b.jump(done)
         b.seal(done)
@@ -253,3 +292,15 @@ class Generator:
             b.jump(head)
         b.seal(head)
         b.start(done)
+
+
+class Leaving(Generator):
+    """Makes functions of which many ends are alike."""
+
+    def statements(self, depth: int) -> None:
+        while self.left > 0 and self.builder.open:
+            self.left -= 1
+            if self.random.random() < 0.4:
+                self.leave()
+            else:
+                self.statement(1)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpflisp.back import compile_function
+from bpflisp.back.compile import IMPROVEMENTS
 from bpflisp.ir.clone import clone_function
 from bpflisp.ir.parse import parse_function
 from bpflisp.ir.text import print_function
@@ -12,7 +13,7 @@ from bpflisp.ir.validate import validate
 from bpflisp.opt import PASSES, run
 
 from .compared import run_code, run_function
-from .generate import Generator
+from .generate import Generator, Leaving
 
 SEEDS = st.integers(0, 1 << 32)
 SIZES = st.integers(1, 40)
@@ -44,14 +45,37 @@ def test_optimising_changes_nothing_that_can_be_seen(version: int, level: int, s
     assert run_code(code, seed) == expected
 
 
-@pytest.mark.parametrize("name", [step.name for step in PASSES])
+@pytest.mark.parametrize("name", [*(step.name for step in PASSES), *IMPROVEMENTS])
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, size=SIZES)
 def test_any_pass_can_be_left_out(name: str, seed: int, size: int) -> None:
     function = Generator(seed, size).function()
     expected = run_function(function, seed)
     run(function, 2, without=[name], check=True)
+    assert run_code(compile_function(function, without=[name]), seed) == expected
+
+
+@FEW
+@given(seed=SEEDS, size=st.integers(4, 30))
+def test_ways_out_that_are_alike(seed: int, size: int) -> None:
+    function = Leaving(seed, size).function()
+    expected = run_function(function, seed)
+    run(function, 2, check=True)
+    assert run_function(function, seed) == expected
     assert run_code(compile_function(function), seed) == expected
+
+
+def test_many_of_them_are_merged() -> None:
+    """The test above tests something: in a fair part of its functions there is something to merge."""
+    merged = 0
+    for seed in range(20):
+        names: list[int] = []
+        for without in ((), ("merge",)):
+            function = Leaving(seed, 20).function()
+            run(function, 2, without)
+            names.append(sum(1 for _ in function.instructions()))
+        merged += names[0] < names[1]
+    assert merged >= 5
 
 
 @FEW
