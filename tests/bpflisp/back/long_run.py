@@ -1,63 +1,127 @@
-"""The differential test at length: `python -m tests.bpflisp.back.long_run FIRST COUNT [kernel]`.
+"""The differential test at length: `python -m tests.bpflisp.back.long_run [--cases N] [--first SEED] [--no-kernel]`.
 
-Random functions, -O0 and -O2 in turn over v1 to v4, against the interpreter of the intermediate form; on the tiny
-machine of these tests, or in the kernel. Prints what differs and a count; exit status 1 where anything did.
+Each case is a random function in the intermediate form, for one of v1 to v4 in turn. What the interpreter says of it is
+what every other party must say: the interpreter of what -O2 made of it; and the machine code of -O0, of -O2 and of -O2
+without one pass or improvement (each in turn), run on the engine `python` and, where bpf(2) works, in the kernel, which
+must also accept it, as our verifier must, after as many instructions.
+
+Seeds start from today's date unless one is given, and are printed; a case is repeated by its seed. What differs is
+shown with the shortest function of its seed that still differs. Exit status 1 where anything did.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
-from bpflisp.back import compile_function
+from bpflisp.back import Code, compile_function
+from bpflisp.back.compile import IMPROVEMENTS
 from bpflisp.ir.clone import clone_function
-from bpflisp.opt import run
+from bpflisp.ir.ssa import Function
+from bpflisp.ir.text import print_function
+from bpflisp.opt import PASSES, run
+from tests.oracle import ask, available
 
-from .compared import run_code, run_function
 from .generate import PACKET_SIZE, Generator
+from .test_kernel import as_program, expected, on_engine
+
+LEFT_OUT = (*(step.name for step in PASSES), *IMPROVEMENTS)
+"""What is left out alone, one of these each case."""
 
 
-def on_the_machine(seed: int) -> bool:
-    version, size = seed % 4 + 1, seed % 40 + 1
-    function = Generator(seed, size, version, variables=6 + seed % 9).function()
-    wanted = run_function(function, seed)
-    for level in (0, 2):
-        better = clone_function(function)
-        run(better, level)
-        if run_code(compile_function(better, f"v{version}", level), seed) != wanted:
-            return False
-    return True
+class DiffersError(Exception):
+    """A party that says otherwise; the message says which, and what."""
 
 
-def in_the_kernel(seed: int) -> bool:
-    from tests.oracle import ask
+def function_of(seed: int, size: int) -> Function:
+    """The function of a case; of a smaller `size` it has fewer statements."""
+    return Generator(seed, size, _version(seed), variables=6 + seed % 9, checked=True).function()
 
-    from .test_kernel import as_program, expected, in_kernel
 
-    version, size = seed % 4 + 1, seed % 40 + 1
-    function = Generator(seed, size, version, variables=6 + seed % 9, checked=True).function()
+def check(seed: int, size: int, kernel: bool) -> None:
+    """Raises DiffersError, or whatever a stage of the compiler raises."""
+    function, mcpu = function_of(seed, size), f"v{_version(seed)}"
     r = random.Random(seed)
     packet, values = r.randbytes(PACKET_SIZE), r.randbytes(64)
     wanted = expected(function, packet, values)
-    for level in (0, 2):
-        better = clone_function(function)
-        run(better, level)
-        code = compile_function(better, f"v{version}", level)
-        answer = ask(as_program(code))
-        if not answer.accepted or in_kernel(code, packet, values) != wanted:
-            print(f"seed {seed}, level {level}: {answer.message or 'another result'}")
-            return False
-    return True
+    better = clone_function(function)
+    run(better, 2, check=True)
+    if expected(better, packet, values) != wanted:
+        raise DiffersError("the interpreter, after -O2")
+    for who, code in _codes(function, better, mcpu, LEFT_OUT[seed % len(LEFT_OUT)]):
+        _check_code(who, code, packet, values, wanted, kernel)
 
 
-def main(first: int, count: int, kernel: bool) -> int:
-    check = in_the_kernel if kernel else on_the_machine
-    start = time.monotonic()
-    wrong = [seed for seed in range(first, first + count) if not check(seed)]
-    print(f"{count} functions, {len(wrong)} differ, {time.monotonic() - start:.0f} s", *wrong[:20])
+def _codes(function: Function, better: Function, mcpu: str, left_out: str) -> Iterator[tuple[str, Code]]:
+    yield "-O0", compile_function(function, mcpu, 0)
+    yield "-O2", compile_function(better, mcpu, 2)
+    without = clone_function(function)
+    run(without, 2, [left_out], check=True)
+    yield f"-O2 without {left_out}", compile_function(without, mcpu, 2, [left_out])
+
+
+def _check_code(who: str, code: Code, packet: bytes, values: bytes, wanted: object, kernel: bool) -> None:
+    program = as_program(code)
+    for engine in ("python", "kernel") if kernel else ("python",):
+        if engine == "kernel":
+            answer = ask(program)
+            if not answer.accepted:
+                raise DiffersError(f"the kernel refuses {who}: {answer.message}")
+            verdict = program.verify()  # accepted by both, and after as many instructions
+            if (verdict.accepted, verdict.insns_processed) != (True, answer.insns_processed):
+                raise DiffersError(f"our verifier on {who}: {verdict.message}, {verdict.insns_processed} processed")
+        if on_engine(engine, code, packet, values) != wanted:
+            raise DiffersError(f"{who} on the engine {engine}")
+
+
+def _version(seed: int) -> int:
+    return seed % 4 + 1
+
+
+def _size(seed: int) -> int:
+    return seed // 4 % 40 + 1
+
+
+def _problem(seed: int, size: int, kernel: bool) -> str:
+    try:
+        check(seed, size, kernel)
+    except Exception as error:  # whatever goes wrong is what is looked for
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _shown(seed: int, kernel: bool) -> str:
+    """The shortest function of this seed that differs, in the form that tests keep."""
+    sizes = range(1, _size(seed) + 1)
+    size, problem = next((size, found) for size in sizes if (found := _problem(seed, size, kernel)))
+    return f"seed {seed}, size {size}, v{_version(seed)}: {problem}\n{print_function(function_of(seed, size))}"
+
+
+def main() -> int:
+    """Runs the cases; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bpflisp.back.long_run")
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=int(f"{datetime.now(UTC):%Y%m%d}000000"))
+    parser.add_argument("--no-kernel", action="store_true")
+    options = parser.parse_args()
+    kernel = not options.no_kernel and available()[0]
+    print(
+        f"seeds {options.first} to {options.first + options.cases - 1}, kernel: {'yes' if kernel else 'no'}", flush=True
+    )
+    start, wrong = time.monotonic(), 0
+    for done, seed in enumerate(range(options.first, options.first + options.cases), 1):
+        if _problem(seed, _size(seed), kernel):
+            wrong += 1
+            print(_shown(seed, kernel), flush=True)
+        if done % 1000 == 0:
+            print(f"{done} cases, {wrong} differ, {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{options.cases} cases, {wrong} differ, {time.monotonic() - start:.0f} s")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), "kernel" in sys.argv))
+    sys.exit(main())

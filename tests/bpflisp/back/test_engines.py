@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from bpflisp.back import compile_function
 from bpflisp.ir.clone import clone_function
 from bpflisp.opt import run
-from simulator.run import run as run_program
-from simulator.world import World
 from tests.engines import as_parameters
 
 from .generate import PACKET_SIZE, Generator
-from .test_kernel import DEFINITION, as_program, expected
+from .test_kernel import expected, on_engine
 
 
 @pytest.mark.parametrize("engine", as_parameters())
@@ -31,10 +29,5 @@ def test_an_engine_runs_it_alike(engine: str, seed: int, size: int) -> None:
     wanted = expected(function, packet, values)
     better = clone_function(function)
     run(better, level)
-    world = World()
-    table = world.add_map(DEFINITION)
-    for index in range(8):
-        table.update(index.to_bytes(4, "little"), values[index * 8 : index * 8 + 8])
-    outcome = run_program(as_program(compile_function(better, f"v{version}", level)), packet, world, engine)
-    assert outcome.fault is None
-    assert (outcome.retval, outcome.packet, b"".join(value for _, value in table.raw_items())) == wanted
+    code = compile_function(better, f"v{version}", level)
+    assert on_engine(engine, code, packet, values) == wanted

@@ -51,12 +51,14 @@ def expected(function: Function, packet: bytes, values: bytes) -> tuple[int, byt
     return (result or 0) & 0xFFFFFFFF, bytes(around.memory.regions[PACKET]), bytes(around.memory.regions[VALUES])
 
 
-def in_kernel(code: Code, packet: bytes, values: bytes) -> tuple[int, bytes | None, bytes]:
+def on_engine(engine: str, code: Code, packet: bytes, values: bytes) -> tuple[int, bytes | None, bytes]:
+    """What can be seen of a run: the value, the packet, and the map's values after it."""
     world = World()
     table = world.add_map(DEFINITION)
     for index in range(8):
         table.update(index.to_bytes(4, "little"), values[index * 8 : index * 8 + 8])
-    outcome = run_program(as_program(code), packet, world, "kernel")
+    outcome = run_program(as_program(code), packet, world, engine)
+    assert outcome.fault is None, outcome.fault
     after = b"".join(value for _, value in table.raw_items())
     return outcome.retval, outcome.packet, after
 
@@ -73,4 +75,4 @@ def test_the_kernel_runs_it_alike(seed: int, size: int, version: int, level: int
     code = compile_function(better, f"v{version}", level)
     answer = ask(as_program(code))
     assert answer.accepted, answer.message
-    assert in_kernel(code, packet, values) == wanted
+    assert on_engine("kernel", code, packet, values) == wanted
