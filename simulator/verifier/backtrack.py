@@ -43,6 +43,8 @@ class Masks:
 
     def empty(self) -> bool:
         """Whether nothing is sought any more."""
+        if not self.frame:
+            return not self.regs[0] and not self.slots[0]
         return not any(self.regs[: self.frame + 1]) and not any(self.slots[: self.frame + 1])
 
     def enter(self) -> None:
@@ -336,12 +338,26 @@ def spilled_scalars_among(frame: Frame, wanted: int) -> int:
     return found
 
 
+def _passed_over(m: Machine, idx: int, sought: int) -> int:
+    """The last instruction up to `idx` that matters to what is sought, or in whose place every history says more.
+
+    Kept, since paths share their instructions: `m.passed` has it by place and by what is sought, in the low 11 bits.
+    """
+    matters, jump_point, wanted = m.matters, m.layout.jump_point, sought | _ANYTHING
+    at = idx
+    while at and not jump_point[at] and not matters[at] & wanted:
+        at -= 1
+    m.passed[idx << 11 | sought] = at
+    return at
+
+
 def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, skip_first: bool) -> bool:
     """Walks back through what one state executed; True where nothing is sought any more."""
     history, first = state.history, state.first
     left, idx = len(history), last
     regs, slots = masks.regs, masks.slots
-    matters = m.matters if m.log.level < 2 else m.always
+    passes, passed = m.log.level < 2, m.passed
+    matters = m.matters if passes else m.always
     while True:
         step = history[left - 1] if left else None
         if step is not None and step.idx != idx:
@@ -367,10 +383,16 @@ def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, s
             raise CannotTrack
         # Down to where the history says more, instructions follow each other: those that do not matter are passed over.
         stop = history[left - 1].idx if left else first
-        sought = regs[masks.frame] | _ANYTHING
-        while idx > stop and not matters[idx] & sought:
-            later = idx
-            idx -= 1
+        if idx > stop and passes:
+            sought = regs[masks.frame]
+            found = passed.get(idx << 11 | sought)
+            if found is None:
+                found = _passed_over(m, idx, sought)
+            if found < stop:
+                found = stop
+            if found < idx:
+                idx = found
+                later = found + 1
 
 
 def _at_entry(state: State, masks: Masks) -> None:

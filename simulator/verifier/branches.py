@@ -292,7 +292,7 @@ def mark_null(m: Machine, state: State, register: int, is_null: bool) -> None:
             new = Reg(new.type, new.off, new.num, 0, new.ref, new.data)
         return new
 
-    state.replace_regs(change)
+    state.replace_pointers(change)
 
 
 def drop_ref(m: Machine, state: State, identity: int) -> bool:
@@ -370,4 +370,4 @@ def _find_good(state: State, pkt: Reg, open_end: bool) -> None:
             return Reg(reg.type, reg.off, reg.num, reg.id, reg.ref, known)
         return reg
 
-    state.replace_regs(change)
+    state.replace_pointers(change)

@@ -78,6 +78,23 @@ class IdMap:
         return not old & ADD_CONST or self.match(old & ~ADD_CONST, new & ~ADD_CONST)
 
 
+class _AnyIds(IdMap):
+    """For a first look: identities stand for each other wherever some map could let them."""
+
+    __slots__ = ()
+
+    def match(self, old: int, new: int) -> bool:
+        """Whether both are there or neither is."""
+        return (not old) == (not new)
+
+    def match_scalar(self, old: int, new: int) -> bool:
+        """Always: a number without identity gets one where it has to have one."""
+        return True
+
+
+ANY_IDS: Final = _AnyIds(0)
+
+
 def _exact(old: Reg, cur: Reg, ids: IdMap) -> bool:
     return (old is cur or old.same_but_ids(cur)) and ids.match(old.id, cur.id) and ids.match(old.ref, cur.ref)
 
@@ -156,11 +173,18 @@ def _stack_safe(m: Machine, old: Frame, cur: Frame, ids: IdMap, exact: int) -> i
         reg = slot.reg
         if slot is other and not reg.id and not reg.ref:
             continue
-        if other is not None and reg is NOTHING is other.reg:
-            if _plain_safe(m, slot, other, ids, exact):
+        if other is None:
+            safe = _slot_safe(m, slot, None, ids, exact, precise >> spi & 1)
+        elif reg is NOTHING is other.reg:
+            safe = _plain_safe(m, slot, other, ids, exact)
+        elif slot.types[7] == SPILL and slot.types == other.types:
+            # the common case of `_slot_safe`, and of `reg_safe` a number that nobody needed
+            if reg.type == r.SCALAR == other.reg.type and exact == NOT_EXACT and not precise >> spi & 1:
                 continue
-            return spi
-        if not _slot_safe(m, slot, other, ids, exact, precise >> spi & 1):
+            safe = reg_safe(reg, other.reg, ids, exact, precise >> spi & 1)
+        else:
+            safe = _slot_safe(m, slot, other, ids, exact, precise >> spi & 1)
+        if not safe:
             return spi
     return -1
 
@@ -175,29 +199,32 @@ def _plain_safe(m: Machine, old: Slot, cur: Slot, ids: IdMap, exact: int) -> boo
 
 
 def differs_as_before(m: Machine, old: State, cur: State, exact: int) -> bool:
-    """Whether one of the two places that last kept the checkpoint apart from a state keeps it apart from this one."""
-    first, second = old.hint, old.second_hint
-    assert first is not None
-    if _still_differs(m, old, cur, first, exact):
-        return True
-    if second is None or not _still_differs(m, old, cur, second, exact):
-        return False
-    old.hint, old.second_hint = second, first
-    return True
+    """Whether one of the two places that last kept the checkpoint apart from a state keeps it apart from this one.
 
-
-def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], exact: int) -> bool:
-    """Whether what kept the checkpoint apart from a state before keeps it apart from this one, identities aside.
-
-    Most comparisons fail, and where one did before. With no identities matched yet, a failure here is one for good.
+    Identities aside: most comparisons fail, and where one did before. With no identities matched yet, a failure here
+    is one for good. Both states have as many frames.
     """
-    number, which = hint
-    ours, theirs = old.frames[number], cur.frames[number]
-    if ours.marks is not None and exact == NOT_EXACT and not _is_read(m, ours.marks, which):
-        return False
-    if which >= 0:
-        return _surely_unlike(ours.regs[which], theirs.regs[which], exact, ours.precise_regs >> which & 1)
-    spi = ~which
+    hint: tuple[int, int] | None = old.hint
+    first = True
+    while hint is not None:
+        number, which = hint
+        ours, theirs = old.frames[number], cur.frames[number]
+        if ours.marks is None or exact != NOT_EXACT or _is_read(m, ours.marks, which):
+            if which >= 0:
+                differs = _surely_unlike(ours.regs[which], theirs.regs[which], exact, ours.precise_regs >> which & 1)
+            else:
+                differs = _slot_still_differs(m, ours, theirs, ~which, exact)
+            if differs:
+                if not first:
+                    old.hint, old.second_hint = hint, old.hint
+                return True
+        if not first:
+            return False
+        hint, first = old.second_hint, False
+    return False
+
+
+def _slot_still_differs(m: Machine, ours: Frame, theirs: Frame, spi: int, exact: int) -> bool:
     slot = ours.stack[spi]
     other = theirs.stack[spi] if spi < len(theirs.stack) else None
     if slot is other:
@@ -205,18 +232,19 @@ def _still_differs(m: Machine, old: State, cur: State, hint: tuple[int, int], ex
     precise = ours.precise_slots >> spi & 1
     if other is not None and slot.types == ALL_SPILL == other.types:
         return _surely_unlike(slot.reg, other.reg, exact, precise)
-    return not _slot_safe(m, slot, other, IdMap(0), exact, precise)
+    return not _slot_safe(m, slot, other, ANY_IDS, exact, precise)
 
 
 def _surely_unlike(old: Reg, cur: Reg, exact: int, precise: int) -> bool:
-    """`not reg_safe` with no identity matched yet; the same register twice is left to the whole comparison."""
+    """`not reg_safe`, whatever the identities; the same register twice is left to the whole comparison."""
     if old is cur:
         return False
-    if old.type != cur.type:
-        return old.type != r.NOT_INIT or exact == EXACT
-    if old.type == r.SCALAR and exact != EXACT:
+    kind = old.type
+    if kind != cur.type:
+        return kind != r.NOT_INIT or exact == EXACT
+    if kind == r.SCALAR and exact != EXACT:
         return bool(precise or exact) and not within(old.num, cur.num)
-    return not reg_safe(old, cur, IdMap(0), exact, precise)
+    return not reg_safe(old, cur, ANY_IDS, exact, precise)
 
 
 def _is_read(m: Machine, marks: FrameMarks, which: int) -> bool:
@@ -305,17 +333,19 @@ def states_equal(m: Machine, old: State, cur: State, exact: int) -> bool:
     ids = IdMap(m.ids)
     if not _holds_safe(old, cur, ids):
         return False
-    live_regs = m.live_regs
+    live_regs, innermost = m.live_regs, len(old.frames) - 1
     for number, (ours, theirs) in enumerate(zip(old.frames, cur.frames, strict=True)):
         if ours.callsite != theirs.callsite or ours.callback_depth > theirs.callback_depth:
             return False
         precise, our_regs, their_regs = ours.precise_regs, ours.regs, theirs.regs
-        live = live_regs[old.insn_of(number)]
+        live = live_regs[old.idx if number == innermost else old.insn_of(number)]
         if m.notes_reads and exact == NOT_EXACT and ours.marks is not None:
             live = ours.marks.read_regs
         for register in MEMBERS[live]:
             a, b = our_regs[register], their_regs[register]
             if a is b and not a.id and not a.ref:
+                continue
+            if a.type == r.SCALAR == b.type and exact == NOT_EXACT and not precise >> register & 1:
                 continue
             if not reg_safe(a, b, ids, exact, precise >> register & 1):
                 old.hint, old.second_hint = (number, register), old.hint

@@ -251,6 +251,7 @@ class StackLiveness:
     truncates: bool = True
     told: Callable[[Instance], None] | None = None
     _instances: dict[Chain, Instance] = field(default_factory=dict)
+    _entries: dict[int, Instance] = field(default_factory=dict)
     _runs: dict[int, Runs] = field(default_factory=dict)
     _current: Instance | None = None
     _own: int = 0
@@ -288,6 +289,16 @@ class StackLiveness:
         else:
             self._outer[frame] = self._outer.get(frame, 0) | mask
 
+    def wrote(self, frame: int, at: int, mask: int) -> None:
+        """The instruction at `at` ran and wrote these slots of a frame, and no others: `begin`, `write`, `commit`."""
+        current = self._current
+        if current is not None and current.settled[at - current.starts[-1]] == mask and frame == current.depth:
+            return
+        self.begin(at)
+        if mask:
+            self.write(frame, mask)
+        self.commit()
+
     def read(self, frame: int, at: int, mask: int) -> None:
         """The instruction at `at` may read these slots of a frame."""
         _mark_read(self._running(), frame, at, mask)
@@ -321,6 +332,10 @@ class StackLiveness:
 
     def instance(self, calls: Sequence[int], functions: Sequence[int], frame: int) -> Instance:
         """What is known of the function in a frame of a state, new where nothing is."""
+        if not frame:
+            entry = self._entries.get(functions[0])
+            if entry is not None:
+                return entry
         starts = tuple([self.starts[number] for number in functions[: frame + 1]])
         chain = (*calls[:frame], starts[-1])
         found = self._instances.get(chain)
@@ -342,6 +357,8 @@ class StackLiveness:
             runs = self._runs[number] = Runs.of(self.slots, self.orders[number], starts[-1], size)
         made = Instance(chain, starts, runs, size, [None] * len(chain), [False] * size, [-1] * size)
         self._instances[chain] = made
+        if len(chain) == 1:
+            self._entries[number] = made
         return made
 
     def _commit(self, instance: Instance, written: Sequence[int], at: int) -> None:

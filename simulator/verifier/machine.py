@@ -124,6 +124,7 @@ class Machine:
         self.effects = [backtrack.effect_of(insn) for insn in self.code]
         self.matters = [effect.matters for effect in self.effects]
         self.always = [backtrack.ALWAYS] * len(self.code)
+        self.passed: dict[int, int] = {}
         self.line_index = _line_index(program.line_info, len(self.code))
         self._note_call_facts()
         self._note_program_facts()
@@ -260,7 +261,8 @@ class Machine:
                     log.write(f"\nfrom {prev} to {idx}: safe\n" if self.starts_afresh else f"{idx}: safe\n")
             else:
                 if jump_point[idx]:
-                    self.remember()
+                    self.recorded = True
+                    state.history.append(self._plain_step(None))
                 if log.level:
                     self._log_step(prev, idx)
                 seen[idx] = True
@@ -454,6 +456,8 @@ class Machine:
     def frame_names(self) -> tuple[list[int], list[int]]:
         """The calls that led to the innermost frame, and the function of each frame."""
         frames = self.state.frames
+        if len(frames) == 1:
+            return [], [frames[0].subprog]
         return [frame.callsite for frame in frames[1:]], [frame.subprog for frame in frames]
 
     def name_frames(self) -> None:
@@ -543,7 +547,7 @@ class Machine:
                 return UNKNOWN_REG
             return reg
 
-        self.state.replace_regs(change)
+        self.state.replace_pointers(change)
 
     def context_access(self, off: int, size: int, writes: bool, signed: bool) -> Reg | None:
         """What a load from the context gives, None for a number. Refuses an access that the context does not have."""

@@ -159,6 +159,10 @@ class ReadMarks:
         """The instruction writes all of these slots of a frame."""
         _marks(self._m.state.frames[frame]).written_slots |= mask
 
+    def wrote(self, frame: int, at: int, mask: int) -> None:
+        """The instruction at `at` ran and wrote these slots of a frame, and no others."""
+        self.write(frame, mask)
+
     def read(self, frame: int, at: int, mask: int) -> None:
         """The instruction at `at` may read these slots of a frame."""
         spi = 0

@@ -198,16 +198,18 @@ def _clean(m: Machine, state: State) -> None:
             regs[register] = NOTHING
         if query is None:
             continue
-        alive = query.alive(number)
         kept = []
-        for spi, slot in enumerate(stack):
-            if slot is EMPTY:
-                continue
-            if alive >> spi & 1:
+        left = [EMPTY] * len(stack)
+        alive = query.alive(number) & (1 << len(stack)) - 1
+        while alive:
+            bit = alive & -alive
+            alive ^= bit
+            spi = bit.bit_length() - 1
+            slot = stack[spi]
+            if slot is not EMPTY:
                 kept.append((spi, slot))
-            else:
-                stack[spi] = EMPTY
-        frame.kept = kept
+                left[spi] = slot
+        frame.stack, frame.kept = left, kept
 
 
 def _clean_unread(m: Machine, state: State) -> None:
@@ -346,15 +348,16 @@ def _compare(
     m: Machine, idx: int, states: list[State], cur: State, forced: bool, add: bool, jumps: int, insns: int
 ) -> bool | None:
     """None where an equal state was found; else whether a checkpoint is to be made."""
-    seen = 0
+    seen, depth = 0, len(cur.frames)
     for old in reversed(states[:]):
         m.seen_states = seen = seen + 1
         if old.idx != idx:
             continue
         hit = in_loop = False
-        if not old.branches and old.hint is not None and _same_depth_differs(m, old, cur):
+        done = not old.branches
+        if done and old.hint is not None and len(old.frames) == depth and differs_as_before(m, old, cur, NOT_EXACT):
             pass  # what differs loosely differs strictly, so it need not be known whether the loop is done
-        elif old.branches:
+        elif not done:
             verdict = _loop_hit(m, idx, old, cur)
             if verdict:
                 # a call that runs a callback again is no way round the loop that it stands in
@@ -381,10 +384,6 @@ def _compare(
             states.remove(old)
             _drop(m, old)
     return add
-
-
-def _same_depth_differs(m: Machine, old: State, cur: State) -> bool:
-    return len(old.frames) == len(cur.frames) and differs_as_before(m, old, cur, NOT_EXACT)
 
 
 def _is_spent(m: Machine, idx: int, old: State) -> bool:

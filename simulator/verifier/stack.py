@@ -82,9 +82,13 @@ def _misc_below(types: bytes, count: int) -> bytes:
 
 def _spill(frame: Frame, spi: int, reg: Reg, size: int) -> None:
     """Stores a value of `size` bytes at the low end of a slot."""
+    frame.stack[spi] = Slot(spilled_over(frame.stack[spi].types, size), reg)
+
+
+def spilled_over(types: bytes, size: int) -> bytes:
+    """What a slot's bytes are once a value of `size` bytes was stored at its low end."""
     rest = 8 - size
-    types = _misc_below(frame.stack[spi].types, rest)[:rest] + bytes([SPILL] * size) if rest else ALL_SPILL
-    frame.stack[spi] = Slot(types, reg)
+    return _misc_below(types, rest)[:rest] + bytes([SPILL] * size) if rest else ALL_SPILL
 
 
 def _scrubbed(slot: Slot) -> bytes:

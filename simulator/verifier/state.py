@@ -228,6 +228,21 @@ class State:
         """The slot that frame `number` stands at: its callee's call, or for the innermost the state's own."""
         return self.idx if number == len(self.frames) - 1 else self.frames[number + 1].callsite
 
+    def replace_pointers(self, change: Callable[[Reg], Reg]) -> None:
+        """`replace_regs` for a change that leaves numbers alone, which most values are."""
+        for frame in self.frames:
+            regs = frame.regs
+            for number, reg in enumerate(regs):
+                if reg.type > SCALAR:
+                    new = change(reg)
+                    if new is not reg:
+                        regs[number] = new
+            for spi, slot in enumerate(frame.stack):
+                if slot.reg.type > SCALAR and slot.types[7] == SPILL:
+                    new = change(slot.reg)
+                    if new is not slot.reg:
+                        frame.stack[spi] = Slot(slot.types, new)
+
     def replace_regs(self, change: Callable[[Reg], Reg]) -> None:
         """Applies `change` to each register and each spilled value of all frames, outermost first."""
         for frame in self.frames:

@@ -23,13 +23,12 @@ from bpflisp.spec.isa import (
     Kind,
     Op,
 )  # fmt: skip
-from simulator.verifier import access, arithmetic, branches, calls, helper_calls, prune, stack
+from simulator.verifier import access, arithmetic, branches, calls, helper_calls, ownstack, prune, stack
 from simulator.verifier import regs as r
 from simulator.verifier.calls import EXIT
 from simulator.verifier.regs import ZERO, Reg, const_reg, type_name
 from simulator.verifier.resolve import Loaded
 from simulator.verifier.stack import UNKNOWN_REG
-from simulator.verifier.state import ALL_SPILL, DYNPTR_BYTE, EMPTY, Slot
 
 if TYPE_CHECKING:
     from simulator.verifier.machine import Machine, Run
@@ -61,7 +60,7 @@ def _load(m: Machine, idx: int, insn: Insn, strict: bool, acquire: bool) -> Run:
     signed = insn.row.kind is Kind.LOAD_SIGNED
     check, kinds = access.check_access, m.pointer_kinds
     if dst < 10 and m.ways.reads_grow_stack and stack.is_own_place(src, off, size):
-        return _load_own_stack(m, idx, insn, signed, not acquire)
+        return ownstack.make_load(m, idx, insn, not acquire)
 
     def step() -> int:
         kind = m.readable(src).type
@@ -75,37 +74,6 @@ def _load(m: Machine, idx: int, insn: Insn, strict: bool, acquire: bool) -> Run:
     return step
 
 
-def _load_own_stack(m: Machine, idx: int, insn: Insn, signed: bool, trust_may_differ: bool) -> Run:
-    dst, off, size, then = insn.dst, insn.off, insn.row.size, idx + 1
-    spi, contract_kept = (-off - 1) // 8, m.keeps_fastcall_contract(idx, off)
-
-    def fill() -> int:
-        """The common case of `step`: eight bytes that hold a spilled value."""
-        frame = m.frame
-        slot = frame.stack[spi] if spi < len(frame.stack) else EMPTY
-        if slot.types != ALL_SPILL:
-            return step()
-        m.scratched_slots |= 1 << spi
-        m.liveness.read(frame.number, idx, 1 << spi)
-        frame.regs[dst] = slot.reg
-        m.remember_slot(frame.number, spi)
-        if m.pointer_kinds[idx] != r.PTR_STACK:
-            m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
-        return then
-
-    def step() -> int:
-        frame = m.frame
-        stack.reach(m, frame, off)
-        stack.read_fixed(m, frame, off, size, dst)
-        if size < 8:
-            access.narrow(m, dst, size, signed)
-        if m.pointer_kinds[idx] != r.PTR_STACK:
-            m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
-        return then
-
-    return fill if size == 8 and contract_kept else step
-
-
 def _store(m: Machine, idx: int, insn: Insn) -> Run:
     dst, src, off, size, then = insn.dst, insn.src, insn.off, insn.row.size, idx + 1
     register = insn.row.kind is Kind.STORE
@@ -114,7 +82,7 @@ def _store(m: Machine, idx: int, insn: Insn) -> Run:
     check, kinds, value = access.check_access, m.pointer_kinds, src if register else -1
     begin, commit = m.liveness.begin, m.liveness.commit
     if stack.is_own_place(dst, off, size):
-        return _store_own_stack(m, idx, insn, value)
+        return ownstack.make_store(m, idx, insn)
     spares_context = not register and not m.ways.constants_stored_in_context
 
     def step() -> int:
@@ -131,50 +99,6 @@ def _store(m: Machine, idx: int, insn: Insn) -> Run:
         return then
 
     return step
-
-
-def _store_own_stack(m: Machine, idx: int, insn: Insn, value: int) -> Run:
-    off, size, then, live = insn.off, insn.row.size, idx + 1, m.liveness
-    spi, plain = (
-        (-off - 1) // 8,
-        m.keeps_fastcall_contract(idx, off) and m.ways.spilled_constants and m.ways.spills_get_id,
-    )
-
-    def spill() -> int:
-        """The common case of `step`: eight bytes of a register that keeps its meaning in memory."""
-        frame = m.frame
-        stack_of = frame.stack
-        reg = frame.regs[value]
-        if spi >= len(stack_of) or stack_of[spi].types[0] == DYNPTR_BYTE or reg.type == r.NOT_INIT:
-            return step()
-        if reg.type == r.SCALAR:
-            if reg.id & r.ADD_CONST or (not reg.id and reg.num.mask):
-                reg = stack.give_id(m, frame, value)
-        elif not r.is_spillable(reg.type):
-            return step()
-        m.scratched_slots |= 1 << spi
-        live.begin(idx)
-        live.write(frame.number, 1 << spi)
-        live.commit()
-        stack_of[spi] = Slot(ALL_SPILL, reg)
-        m.remember_slot(frame.number, spi)
-        if m.pointer_kinds[idx] != r.PTR_STACK:
-            m.note_pointer_kind(r.PTR_STACK, False)
-        return then
-
-    def step() -> int:
-        if value >= 0:
-            m.readable(value)
-        frame = m.frame
-        live.begin(idx)
-        stack.reach(m, frame, off)
-        stack.write_fixed(m, frame, off, size, value, idx)
-        live.commit()
-        if m.pointer_kinds[idx] != r.PTR_STACK:
-            m.note_pointer_kind(r.PTR_STACK, False)
-        return then
-
-    return spill if size == 8 and value >= 0 and plain else step
 
 
 def _atomic_target_problem(m: Machine, register: int) -> str:
