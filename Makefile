@@ -3,19 +3,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: setup demo test check bench bench-code agreement clean
+.PHONY: setup compiled demo test check bench bench-code agreement clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
-setup: $(STAMP)
+setup: compiled
 
-demo: $(STAMP)
+# Bytecode of the sources, since an interpreter that may write none compiles them anew at each start: that takes longer
+# than most commands do.
+compiled: $(STAMP)
+	@$(BIN)/python -m compileall -q bpflisp simulator pytest_plugin tests examples tools
+
+demo: compiled
 	$(BIN)/python -m examples.demo
 
-test: $(STAMP)
+test: compiled
 	$(BIN)/python -m pytest -n auto
 
 check: $(STAMP)
@@ -24,16 +29,16 @@ check: $(STAMP)
 	$(BIN)/python -m mypy
 
 # Generated programs against the running kernel, verdicts and then results; needs bpf(2), and so root.
-agreement: $(STAMP)
+agreement: compiled
 	$(BIN)/python -m tests.agreement.generate $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) \
 		--keep fixtures/verifier/generated
 	$(BIN)/python -m tests.agreement.engines --programs 4000
 
-bench: $(STAMP)
+bench: compiled
 	$(BIN)/python -m tests.bench --plugin
 
 # The code beside clang-19's: slots, what the kernel's verifier processes, and time a packet; says what it cannot measure.
-bench-code: $(STAMP)
+bench-code: compiled
 	$(BIN)/python -m tests.bench.code
 
 clean:
