@@ -29,6 +29,8 @@ class Buffer:
     """The level up to which checksums count as verified, None for none at all."""
     segments_known: bool = False
     """Whether it says what its segments are of, at least that a program has changed them."""
+    pieces: tuple[int, ...] = ()
+    """The lengths of the pieces that a message is in, of which a program sees the first."""
     transport: int = _NOWHERE
     """Where its transport header is, counted from the room's beginning."""
 

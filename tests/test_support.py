@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpflisp.spec import helpers as spec
 from simulator.helpers import known_names, load_all
 from simulator.helpers.registry import MODELS
+from tests.agreement import attached
 from tests.simulator import behaviour
 from tests.simulator.helpers import calls, network
 from tools import gen_support
@@ -17,6 +18,7 @@ def test_the_page_is_fresh() -> None:
 def _asked() -> set[str]:
     """The helpers that a recorded answer is about."""
     called = {name for case in (*calls.cases(), *network.cases()) for name, _ in case.steps}
+    called |= {name for case in attached.cases() for name, _ in case.calls}
     found = {helper.name for name in called if (helper := spec.by_name(name))}
     for _, _, program in behaviour.cases():
         for insn in program.code:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bpflisp.spec.contexts import Field, Struct, struct
+from simulator.buffer import Buffer
 from simulator.contexts.base import known_field
 from simulator.contexts.other import StructModel
 from simulator.machine import Machine
@@ -58,6 +59,7 @@ class WindowModel(StructModel):
         registers = super().enter(machine, Input(None, self._with_sockets(machine, context)))
         if self._window:
             machine.set_packet(data)
+            machine.buffer = Buffer(pieces=(len(data),))
             self.packet_changed(machine)
             length = self._window[2]
             if length and length not in context:

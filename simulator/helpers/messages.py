@@ -1,11 +1,13 @@
 """Helpers of sk_msg programs, on the message that a socket sends.
 
-The program sees the whole message; the kernel shows it the first of the pieces that it came in, until it pulls more.
+A program sees the first of the pieces that the message is in: all of it at first, as of one that was sent at once. What
+is put in is a piece of its own and parts the one around it, as does what is taken out; pulling joins pieces.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from bpflisp.spec.alu import M32
 from bpflisp.spec.contexts import struct
@@ -23,9 +25,22 @@ def apply_bytes(machine: Machine, context: int, size: int, *_: int) -> int:
     return 0
 
 
-def _change(machine: Machine, data: bytes) -> None:
+def _change(machine: Machine, data: bytes, pieces: Sequence[int]) -> None:
+    """Another message in the place of this one, in these pieces."""
     machine.set_packet(data)
-    _window(machine, 0, len(data))
+    machine.buffer.pieces = tuple(length for length in pieces if length)
+    _window(machine, 0, next(iter(machine.buffer.pieces), 0))
+
+
+def _parted(pieces: Sequence[int], at: int) -> tuple[list[int], list[int]]:
+    """The pieces before a byte of the message, and those from there on; one that has bytes on both sides is parted."""
+    before, after, start = list[int](), list[int](), 0
+    for length in pieces:
+        inside = min(max(at - start, 0), length)
+        before.append(inside)
+        after.append(length - inside)
+        start += length
+    return [length for length in before if length], [length for length in after if length]
 
 
 def _window(machine: Machine, start: int, end: int) -> None:
@@ -43,8 +58,23 @@ def pull_data(machine: Machine, context: int, start: int, end: int, flags: int, 
     start, end = start & M32, end & M32
     if flags or end <= start or end > len(data_of(machine)):
         return -errno.EINVAL
+    machine.buffer.pieces = _joined(machine.buffer.pieces, start, end)
     _window(machine, start, end)
     return 0
+
+
+def _joined(pieces: Sequence[int], start: int, end: int) -> tuple[int, ...]:
+    """The pieces, those that have bytes from start to end as one."""
+    before, within, after, at = list[int](), 0, list[int](), 0
+    for length in pieces:
+        if at + length <= start:
+            before.append(length)
+        elif at < end:
+            within += length
+        else:
+            after.append(length)
+        at += length
+    return (*before, within, *after)
 
 
 @models("bpf_msg_push_data")
@@ -57,7 +87,8 @@ def push_data(machine: Machine, context: int, start: int, size: int, flags: int,
         return 0
     if start > len(data):
         return -errno.EINVAL
-    _change(machine, data[:start] + bytes(size) + data[start:])
+    before, after = _parted(machine.buffer.pieces, start)
+    _change(machine, data[:start] + bytes(size) + data[start:], (*before, size, *after))
     return 0
 
 
@@ -71,5 +102,6 @@ def pop_data(machine: Machine, context: int, start: int, size: int, flags: int, 
         return 0
     if start + size > len(data):
         return -errno.EINVAL
-    _change(machine, data[:start] + data[start + size :])
+    before, after = _parted(machine.buffer.pieces, start)[0], _parted(machine.buffer.pieces, start + size)[1]
+    _change(machine, data[:start] + data[start + size :], (*before, *after))
     return 0

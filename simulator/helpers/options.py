@@ -7,27 +7,19 @@ from typing import Final
 
 from bpflisp.spec.alu import M32, signed
 from bpflisp.spec.contexts import context_struct, struct
+from simulator.helpers import option_rules as rules
+from simulator.helpers.option_rules import SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, Option
 from simulator.helpers.registry import models
 from simulator.helpers.sockets import socket_at
 from simulator.machine import HelperFault, Machine
+from simulator.maps.hash import ENOTSUPP
 from simulator.maps.sockets import SocketMap
+from simulator.sockets import Socket
 
-_SOL_IP, _SOL_SOCKET, _SOL_TCP, _SOL_IPV6 = 0, 1, 6, 41
-_CONGESTION, _DEFAULT_CONGESTION, _CONGESTION_SIZE = 13, b"cubic", 16
-_SNDBUF, _RCVBUF, _PACING = 7, 8, 47
-
-_NUMBERS: Final = {
-    _SOL_SOCKET: frozenset({2, 7, 8, 9, 12, 15, 18, 36, 47, 62, 74, 1009}),
-    _SOL_TCP: frozenset({1, 2, 4, 5, 6, 7, 10, 16, 18, 25, 27, 1001, 1002, 1003, 1004, 1008}),
-    _SOL_IP: frozenset({1}),
-    _SOL_IPV6: frozenset({67, 70}),
-}
-"""Level -> the options that a program may set and that are a number of four bytes."""
-
-_ALL_CALLBACKS = 0x7F
-
-_TWICE: Final = frozenset({(_SOL_SOCKET, _SNDBUF), (_SOL_SOCKET, _RCVBUF)})
-"""Options of which the kernel keeps twice what it is given."""
+_DEFAULT_CONGESTION = b"cubic"
+_NAME_SIZE, _DEVICE_NAME_SIZE = 16, 16
+_PLAIN: Final = Socket("0.0.0.0", 0)
+"""What is known of a socket that a context was not given."""
 
 
 def _socket(machine: Machine, context: int) -> int:
@@ -41,51 +33,112 @@ def _socket(machine: Machine, context: int) -> int:
     return int.from_bytes(machine.context.view[field.offset : field.offset + field.size], "little")
 
 
+def _option(socket: Socket, level: int, name: int) -> tuple[Option | None, int]:
+    """What a socket has under a level and a number; else the error of asking for it."""
+    found = rules.OPTIONS.get((level, name))
+    if (level == SOL_TCP and socket.kind != "tcp") or (level == SOL_IPV6 and socket.version != 6):
+        found = None
+    if found is not None and (level, name) == (SOL_SOCKET, rules.REHASH) and socket.kind != "tcp":
+        return None, -errno.EOPNOTSUPP
+    return found, -errno.EINVAL
+
+
 @models("bpf_setsockopt")
 def setsockopt(machine: Machine, context: int, level: int, name: int, value: int, size: int) -> int:
     """Sets an option, which is then in the world's `options`: EINVAL for one that programs may not set."""
     level, name, size = signed(level, 32), signed(name, 32), signed(size, 32)
     data = machine.read(value, size) if size > 0 else b""
     place = (_socket(machine, context), level, name)
-    if (level, name) == (_SOL_TCP, _CONGESTION):
-        text = data[: _CONGESTION_SIZE - 1].partition(b"\0")[0]
-        if size < 2:
-            return -errno.EINVAL
-        machine.world.options[place] = text
-        return 0
-    if name not in _NUMBERS.get(level, ()) or (size != 4 and (name != _PACING or size != 8)):
+    socket = socket_at(machine, place[0]) or _PLAIN
+    if (level, name) == (SOL_TCP, rules.CONGESTION) and socket.kind == "tcp":
+        return _set_congestion(machine, place, data)
+    if (level, name) == (SOL_SOCKET, rules.BIND_TO_DEVICE):
+        return _bind_to_device(machine, place[0], data)
+    if (level, name) == (SOL_TCP, rules.SAVED_SYN) and socket.kind == "tcp":
+        return -errno.ENOPROTOOPT if size >= 4 else -errno.EINVAL
+    option, refused = _option(socket, level, name)
+    if option is None or size != 4:
+        return refused
+    number = int.from_bytes(data, "little", signed=True)
+    kept = option.keep(number)
+    if (level, name) == (SOL_IP, rules.SERVICE) and socket.kind == "udp":
+        kept = number & 0xFF
+    if (level, name) == (SOL_SOCKET, rules.RECEIVE_AT_LEAST):
+        kept = _receive_at_least(machine, place[0], socket, number)
+    if kept is None:
         return -errno.EINVAL
-    if (level, name) in _TWICE:
-        data = (2 * int.from_bytes(data, "little") & M32).to_bytes(4, "little")
-    machine.world.options[place] = data
+    if (level, name) == (SOL_TCP, rules.CALLBACK_FLAGS):
+        _set_callbacks(machine, kept)
+    machine.world.options[place] = (kept & M32).to_bytes(4, "little")
     return 0
+
+
+def _set_congestion(machine: Machine, place: tuple[int, int, int], data: bytes) -> int:
+    """The algorithm by its name: ENOENT for one that there is not."""
+    if len(data) < 2:
+        return -errno.EINVAL
+    text = data[: _NAME_SIZE - 1].partition(b"\0")[0]
+    if text == b"cdg":
+        return -ENOTSUPP  # What it keeps of a socket is where the kernel keeps what a program does.
+    if text not in rules.ALGORITHMS:
+        return -errno.ENOENT
+    machine.world.options[place] = text
+    return 0
+
+
+def _bind_to_device(machine: Machine, socket: int, data: bytes) -> int:
+    """The device by its name, none for an empty one: ENODEV for one that the world has not."""
+    name = data[: _DEVICE_NAME_SIZE - 1].partition(b"\0")[0].decode("latin-1")
+    found = [index for index, device in machine.world.devices.items() if device.name == name]
+    if name and not found:
+        return -errno.ENODEV
+    machine.world.options[socket, SOL_SOCKET, rules.BOUND_DEVICE] = (found[0] if name else 0).to_bytes(4, "little")
+    return 0
+
+
+def _receive_at_least(machine: Machine, address: int, socket: Socket, number: int) -> int:
+    """No more than half of a buffer that was set; of UDP whatever is asked for."""
+    if socket.kind == "udp":
+        return (number if number >= 0 else (1 << 31) - 1) or 1
+    wanted = rules.OPTIONS[SOL_SOCKET, rules.RECEIVE_AT_LEAST].keep(number) or 1
+    buffer = machine.world.options.get((address, SOL_SOCKET, rules.RECEIVE_BUFFER))
+    return min(wanted, int.from_bytes(buffer, "little") >> 1) if buffer else wanted
 
 
 @models("bpf_getsockopt")
 def getsockopt(machine: Machine, context: int, level: int, name: int, to: int, size: int) -> int:
-    """Reads an option that was set, 0 for others; zeros and EINVAL for one that programs may not read."""
+    """Reads an option: as it was set, or as it is at first; zeros and EINVAL for one that programs may not read."""
     level, name, size = signed(level, 32), signed(name, 32), signed(size, 32)
-    known = machine.world.options.get((_socket(machine, context), level, name))
-    if (level, name) == (_SOL_TCP, _CONGESTION) and size > 1:
+    address = _socket(machine, context)
+    known, socket = machine.world.options.get((address, level, name)), socket_at(machine, address) or _PLAIN
+    if (level, name) == (SOL_TCP, rules.CONGESTION) and size > 1 and socket.kind == "tcp":
         text = (_DEFAULT_CONGESTION if known is None else known)[: size - 1]
         machine.write(to, text.ljust(size, b"\0"))
         return 0
-    if name not in _NUMBERS.get(level, ()) or size not in (4, len(known or bytes(4))):
+    option, refused = _option(socket, level, name)
+    if option is None or option.at_first is None or size != 4:
         machine.write(to, bytes(max(0, size)))
-        return -errno.EINVAL
-    machine.write(to, (known or b"")[:size].ljust(size, b"\0"))
+        return refused
+    at_first = option.at_first if socket.kind == "tcp" or option.of_udp is None else option.of_udp
+    machine.write(to, known if known is not None else (at_first & M32).to_bytes(4, "little"))
     return 0
 
 
 @models("bpf_sock_ops_cb_flags_set")
 def sock_ops_cb_flags_set(machine: Machine, context: int, flags: int, *_: int) -> int:
     """Asks for more calls of the program: the flags that there are not."""
+    _set_callbacks(machine, flags & rules.ALL_CALLBACKS)
+    return flags & M32 & ~rules.ALL_CALLBACKS
+
+
+def _set_callbacks(machine: Machine, flags: int) -> None:
+    """The events that the socket's programs are called for, as a program on socket events sees them."""
+    if machine.program is None or machine.program.type != "sock_ops":
+        return
     field = struct("bpf_sock_ops").field("bpf_sock_ops_cb_flags")
     assert field is not None
     assert machine.context is not None
-    known = flags & _ALL_CALLBACKS
-    machine.context.view[field.offset : field.offset + field.size] = known.to_bytes(field.size, "little")
-    return flags & M32 & ~_ALL_CALLBACKS
+    machine.context.view[field.offset : field.offset + field.size] = flags.to_bytes(field.size, "little")
 
 
 @models("bpf_sock_map_update", "bpf_sock_hash_update")

@@ -18,10 +18,26 @@ def get_name(machine: Machine, context: int, to: int, size: int, flags: int, *_:
     name, size = machine.sysctl["name"], size & M32
     if not to or not size:
         return -errno.EINVAL
-    if flags & _BASE_NAME:
-        name = name.rpartition(b"/")[2]
-    machine.write(to, name[: size - 1].ljust(size, b"\0"))
-    return len(name) if len(name) < size else -errno.E2BIG
+    *folders, last = name.split(b"/")
+    at = 0
+    for part in [] if flags & _BASE_NAME else [part for folder in folders for part in (folder, b"/")]:
+        if not _copy_text(machine, to + at, part, size - at):
+            return -errno.E2BIG
+        at += len(part)
+    return at + len(last) if _copy_text(machine, to + at, last, size - at) else -errno.E2BIG
+
+
+def _copy_text(machine: Machine, to: int, text: bytes, room: int) -> bool:
+    """Writes a text and a zero, as far as there is room; whether there was.
+
+    The kernel copies eight bytes at a time while there is room for them: zeros fill the last eight.
+    """
+    whole = text + bytes(8 - len(text) % 8)
+    if len(whole) > room:
+        whole = (text + b"\0")[:room]
+        whole = whole[:-1] + b"\0"
+    machine.write(to, whole)
+    return len(text) < room
 
 
 def _value(machine: Machine, value: bytes, to: int, size: int) -> int:

@@ -86,7 +86,7 @@ def test_a_pulled_message_shows_what_was_asked_for(engine: str) -> None:
 @BOTH
 def test_options_are_kept(engine: str) -> None:
     world, socket = World(), Socket("10.0.0.1", 80, kind="tcp")
-    four = Memory((5).to_bytes(4, "little"))
+    four = Memory((100).to_bytes(4, "little"))
 
     def value(helper: str, level: int, name: int, data: Memory, size: int) -> int:
         given = {"op": 3, "sk": socket}
@@ -95,13 +95,13 @@ def test_options_are_kept(engine: str) -> None:
     assert value("setsockopt", 6, 2, four, 4) == 0
     assert world.options[socket.address, 6, 2] == four.data
     assert value("setsockopt", 1, 8, four, 4) == 0
-    assert world.options[socket.address, 1, 8] == (10).to_bytes(4, "little")
+    assert world.options[socket.address, 1, 8] == (2304).to_bytes(4, "little")
     assert value("setsockopt", 6, 13, Memory(b"bbr\0"), 4) == 0
     assert world.options[socket.address, 6, 13] == b"bbr"
     assert value("setsockopt", 6, 3, four, 4) == error(errno.EINVAL)
     assert value("setsockopt", 6, 2, four, 2) == error(errno.EINVAL)
     out = Memory(b"\xff" * 8, out=True)
-    assert value("getsockopt", 6, 2, out, 4) == (0 * 31 + 5 + (0xFFFFFFFF << 32)) & M32
+    assert value("getsockopt", 6, 2, out, 4) == (0 * 31 + 100 + (0xFFFFFFFF << 32)) & M32
     assert value("getsockopt", 6, 13, out, 8) == int.from_bytes(b"bbr\0", "little")
 
 
