@@ -41,5 +41,9 @@ bench: compiled
 bench-code: compiled
 	$(BIN)/python -m tests.bench.code
 
+# What programs do with each pass left out alone, and at the lower levels: none of it may change.
+passes: $(STAMP)
+	$(BIN)/python -m tests.bpflisp.passes
+
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

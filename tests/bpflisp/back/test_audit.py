@@ -1,7 +1,15 @@
-"""The audit passes what the allocator makes, and finds what is broken on purpose."""
+"""The audit passes what the allocator makes, finds what is broken on purpose, and sees whatever is compiled."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bpflisp import compile_text
+from bpflisp.back import compile as compiling
+from bpflisp.back import compile_function
 from bpflisp.back.audit import AuditError, Snapshot, audit, snapshot
 from bpflisp.back.legalise import legalise
 from bpflisp.back.machine import MFunction
@@ -78,3 +86,47 @@ def test_an_instruction_that_went_missing_is_found() -> None:
         block.body = [insn for insn in block.body if insn is not removed]
     with pytest.raises(AuditError, match="left out"):
         audit(before, machine)
+
+
+class NotPassedError(Exception):
+    """What the audit of these tests says of everything."""
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_nothing_is_compiled_that_the_audit_has_not_passed(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever way a test compiles: `compile_function` is the one way to code, and the audit its last word."""
+
+    def refuse(before: Snapshot, function: MFunction) -> None:
+        raise NotPassedError
+
+    monkeypatch.setattr("bpflisp.back.compile.audit", refuse)
+    with pytest.raises(NotPassedError):
+        compile_function(parse_function(PROGRAM), opt=level)
+    with pytest.raises(NotPassedError):
+        compile_text("(defprog p (:type :xdp) 1)", opt=level)
+
+
+def test_each_allocation_is_audited_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which a function of several returns is compiled, and each before emission."""
+    seen: list[str] = []
+    for stage in ("allocate", "audit", "emit"):
+        monkeypatch.setattr(f"bpflisp.back.compile.{stage}", recorded(stage, seen))
+    compile_function(parse_function(PROGRAM))
+    assert seen == ["allocate", "audit", "emit"] * 2
+
+
+def recorded(stage: str, seen: list[str]) -> Callable[..., Any]:
+    does = getattr(compiling, stage)
+
+    def call(*args: Any, **options: Any) -> Any:
+        seen.append(stage)
+        return does(*args, **options)
+
+    return call
+
+
+def test_nobody_else_allocates() -> None:
+    """In the package `allocate` is called in one place, in front of the audit."""
+    package = Path(compiling.__file__).parents[1]
+    callers = [path for path in package.rglob("*.py") if re.search(r"(?<!def )\ballocate\(", path.read_text())]
+    assert callers == [Path(compiling.__file__)]
