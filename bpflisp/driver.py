@@ -30,7 +30,8 @@ from bpflisp.front.unit import MapDecl, ProgramDecl, Unit
 from bpflisp.ir.ssa import Function, Position
 from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf
-from bpflisp.spec import contexts, maps
+from bpflisp.spec import maps
+from bpflisp.spec.context_btf import context_type
 
 TEXT = ".text"
 """Where subprograms lie."""
@@ -186,27 +187,26 @@ def _slots(function: link.LinkFunction) -> int:
 
 
 def _program(program: ProgramDecl, code: Code, unit: Unit) -> link.LinkFunction:
-    struct = contexts.context_struct(program.prog_type)
-    context = _pointer_to(struct.name if struct else "")
+    context = _context(program.prog_type, unit)
     return _function(code, unit, program.section, btf.Signature(btf.INT, [("ctx", context)]), True)
 
 
 def _subprogram(decl: SubprogramDecl, code: Code, unit: Unit) -> link.LinkFunction:
-    params = [(c_name(local.name), _parameter(decl, local)) for local in decl.locals]
+    params = [(c_name(local.name), _parameter(decl, local, unit)) for local in decl.locals]
     return _function(code, unit, TEXT, btf.Signature(btf.U64, params), decl.is_global)
 
 
-def _parameter(decl: SubprogramDecl, local: Local) -> btf.CType:
+def _parameter(decl: SubprogramDecl, local: Local, unit: Unit) -> btf.CType:
     kind = local.declared or local.type
     if not isinstance(kind, Pointer):
         return to_btf(kind) if isinstance(kind, Number) else btf.U64
     if kind.region is Region.CONTEXT:
-        return _pointer_to(decl.context_struct)
+        return _context(decl.context_of, unit)
     return btf.Pointer(to_btf(kind.struct)) if kind.struct else btf.Pointer(btf.Void())
 
 
-def _pointer_to(struct: str) -> btf.CType:
-    return btf.Pointer(btf.Forward(struct)) if struct else btf.Pointer(btf.Void())
+def _context(prog_type: str, unit: Unit) -> btf.CType:
+    return btf.Pointer(context_type(prog_type, unit.arch) or btf.Void())
 
 
 def _function(code: Code, unit: Unit, section: str, signature: btf.Signature, is_global: bool) -> link.LinkFunction:

@@ -106,6 +106,16 @@ class Checker:
         finally:
             self.span, self._own_span = outer, outer_own
 
+    @contextmanager
+    def at(self, cell: Cons) -> Iterator[None]:
+        """What is made inside stands where the element of this cell was read, if it was."""
+        outer = self.span
+        self.span = element_span(cell) or outer
+        try:
+            yield
+        finally:
+            self.span = outer
+
     def form(self, form: object) -> Tree:
         """The same of a form that was made here, and stands in no cell."""
         return self.value(Cons(form, NIL))

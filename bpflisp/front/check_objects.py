@@ -11,7 +11,6 @@ from bpflisp.front.objects import GlobalDecl, SubprogramDecl
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import U64, ArrayOf, Number, Pointer, Region, Struct
 from bpflisp.front.unit import ProgramDecl, Unit
-from bpflisp.spec import contexts
 from bpflisp.spec.isa import Op
 from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, text
 
@@ -142,8 +141,7 @@ def ensure_checked(unit: Unit, decl: SubprogramDecl, program: ProgramDecl, span:
     decl.checking = False
     if decl.tree is None:
         decl.tree, decl.locals = body, list(params.values())
-        struct = contexts.context_struct(program.prog_type)
-        decl.context_struct = struct.name if struct else ""
+        decl.context_of = program.prog_type
 
 
 def _is_context(kind: object) -> bool:

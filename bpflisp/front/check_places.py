@@ -189,9 +189,12 @@ def _setf(checker: Checker, form: Cons) -> Tree:
         )
     items: list[Tree] = []
     for target, init in zip(args[::2], args[1::2], strict=True):
-        found = find_place(checker, target, False)
+        # Each pair is a statement of its own, with a line of its own.
+        with checker.at(target):
+            found = find_place(checker, target, False)
         value = checker.value(init)
-        items += [*found.setup, found.write(value)]
+        with checker.at(target):
+            items += [*found.setup, found.write(value)]
     return sequence(checker, items)
 
 

@@ -60,7 +60,7 @@ class SubprogramDecl:
     locals: list[Local] = field(default_factory=list)
     tree: Tree | None = None
     result: Type = U64
-    context_struct: str = ""
+    context_of: str = ""
     checked_for: set[tuple[str, str]] = field(default_factory=set)
     checking: bool = False
 

@@ -39,6 +39,13 @@ def test_subprogram_with_context_and_pointer() -> None:
     assert result(source) == 7
 
 
+@pytest.mark.parametrize("scope", ["", "(declare (global))"])
+def test_subprogram_with_the_context_alone(scope: str) -> None:
+    """The kernel verifies a global one by its signature, of which the context is the structure of that name."""
+    before = f"(defsubprog arrived ((c ctx) (by u32)) {scope} (+ by (ctx ingress-ifindex)))"
+    assert value("(+ (arrived (ctx-ptr) 40) (arrived (ctx-ptr) 1))", before) == 43
+
+
 def test_subprogram_of_subprogram_and_two_programs() -> None:
     source = """
     (defsubprog one () 1)
