@@ -51,7 +51,7 @@ def check(seed: int, size: int, kernel: bool) -> None:
     packet, values = r.randbytes(PACKET_SIZE), r.randbytes(64)
     wanted = expected(function, packet, values)
     better = clone_function(function)
-    run(better, 2, check=True)
+    run(better, 2, check=seed % 4 == 0)
     if expected(better, packet, values) != wanted:
         raise DiffersError("the interpreter, after -O2")
     for who, code in _codes(function, better, mcpu, LEFT_OUT[seed // 7 % len(LEFT_OUT)] if seed % 7 == 3 else ""):
@@ -92,7 +92,8 @@ def _version(seed: int) -> int:
 
 
 def _size(seed: int) -> int:
-    return seed // 4 % 40 + 1
+    """Up to 20 statements, now and then 40: what a case takes grows faster than what it shows."""
+    return seed // 4 % (40 if seed % 11 == 0 else 20) + 1
 
 
 def _problem(seed: int, size: int, kernel: bool) -> str:
