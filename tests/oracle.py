@@ -28,7 +28,7 @@ _STATE = re.compile(
 
 # At level 1 the kernel ends the line neither before "infinite loop" nor, at times, before the statistics.
 _GLUED_BEFORE = re.compile(r"^\d+: \(.*? (?=infinite loop detected at insn \d+$)")
-_GLUED_AFTER = re.compile(r"processed \d+ insns .*$")
+_GLUED_AFTER = re.compile(r"(verification time \d+ usec|processed \d+ insns ).*$")
 
 
 @dataclass(frozen=True, slots=True)

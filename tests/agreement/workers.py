@@ -22,6 +22,10 @@ class Lost:
     detail: str = ""
 
 
+_BUSY = object()
+"""In place of an answer that is not there yet."""
+
+
 class _Child:
     """One process, and the task that it is at."""
 
@@ -76,7 +80,7 @@ def work(
             ready = wait([child.pipe for child in busy], timeout=0.5)
             for child in list(busy):
                 answer = _answer(child, child.pipe in ready, seconds)
-                if answer is None:
+                if answer is _BUSY:
                     continue
                 if child.task is not None:
                     yield child.task, answer
@@ -100,7 +104,7 @@ def _next(child: _Child, queue: Iterator[tuple[int, Any]], seconds: float) -> bo
 
 
 def _answer(child: _Child, ready: bool, seconds: float) -> Any:
-    """The child's result, a Lost where there will be none, None while it works."""
+    """The child's result, which may be None; a Lost where there will be none; _BUSY while it works."""
     if ready:
         try:
             return child.pipe.recv()
@@ -110,4 +114,4 @@ def _answer(child: _Child, ready: bool, seconds: float) -> Any:
     if time.monotonic() > child.deadline:
         child.end()
         return Lost(f"no answer within {seconds:g} s")
-    return None
+    return _BUSY
