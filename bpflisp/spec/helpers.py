@@ -245,7 +245,7 @@ def proto(helper_id: int, prog_type: str, attach_type: str = "", sleepable: bool
     Whether it may call it at all is `allowed`'s affair: for a type that may not, any prototype is as good.
     """
     uses, chosen = _uses(helper_id), 0
-    for when, at in uses.get(prog_type) or uses.get("*") or []:
+    for when, at in uses.get(prog_type) or uses.get("*") or next(iter(uses.values()), []):
         if when == "" or (when == "sleepable" and sleepable) or when == attach_type:
             chosen = at
             break
@@ -291,7 +291,29 @@ def _set(version: str, prog_type: str, attach_type: str, sleepable: bool) -> _Se
         rows,
         key=lambda row: (row.attach_type != wanted, row.attach_type != alike, row.sleepable != sleepable),
     )
-    return _with_sleep(_narrowed(order[0], wanted), sleepable) if order else None
+    if not order:
+        return None
+    found = _with_retval(version, _narrowed(order[0], wanted), wanted) if order[0].attach_type != wanted else order[0]
+    return _with_sleep(found, sleepable)
+
+
+# bpf_get_retval and bpf_set_retval: cgroup_common_func_proto() of kernel/bpf/cgroup.c looks at nothing but the number
+# of the attach type, which for these program types may be one that is no business of theirs.
+_RETVAL = frozenset({186, 187})
+_BY_ATTACH_NUMBER = frozenset({"cgroup_device", "cgroup_sysctl", "sock_ops"})
+_WITHOUT_RETVAL = frozenset(
+    {"", "cgroup_inet_ingress", "cgroup_inet_egress", "cgroup_sock_ops", "cgroup_udp4_recvmsg", "cgroup_udp6_recvmsg"}
+    | {f"cgroup_{family}_get{end}name" for family in ("inet4", "inet6", "unix") for end in ("peer", "sock")}
+    | {"cgroup_unix_recvmsg"}
+)
+
+
+def _with_retval(version: str, row: _Set, attach_type: str) -> _Set:
+    """The row of a program loaded with another type's attach type."""
+    known = table("helper_sets").get(version, {}).get("first_unknown", 0)
+    if row.prog_type not in _BY_ATTACH_NUMBER or max(_RETVAL) >= known:
+        return row
+    return replace(row, helpers=row.helpers - _RETVAL if attach_type in _WITHOUT_RETVAL else row.helpers | _RETVAL)
 
 
 def _narrowed(row: _Set, attach_type: str) -> _Set:

@@ -57,6 +57,11 @@ RULES: Final = (
     Rule("spilled-constants", ("6.8",), "zero and unknown numbers, too, are kept as they are in a stack slot"),
     Rule("narrow-spills-narrowed", ("6.9",), "what is learnt of a number is learnt of its copies of 4 bytes or fewer"),
     Rule("maps-are-not-null", ("6.2",), "a pointer to a map, or to memory, is never null"),
+    Rule(
+        "half-pointers-may-be-null",
+        ("7.2", "6.12.117"),
+        "the low 32 bits of a pointer may be zero; before, a pointer that is not null compares so with 32 bits, too",
+    ),
     Rule("spills-get-id", ("6.9",), "a number in a register and its copy in a stack slot are linked"),
     Rule(
         "scrubbed-by-variable-store",

@@ -225,16 +225,16 @@ def _socket(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bo
 def _buffer(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int, signed: bool) -> None:
     if writes and reg.type & r.MEM_RDONLY:
         m.fail(f"R{register} cannot write into {type_name(reg.type)}")
-    check_buffer(m, register, reg, off)
+    check_buffer(m, register, reg, off, size)
     if value >= 0 and (not writes or reg.type & r.MEM_RDONLY):
         m.frame.regs[value] = UNKNOWN_REG
 
 
-def check_buffer(m: Machine, register: int, reg: Reg, off: int) -> None:
+def check_buffer(m: Machine, register: int, reg: Reg, off: int, size: int) -> None:
     """That a buffer of unknown length is accessed at a fixed offset from its start."""
     name = "rdonly" if reg.type & r.MEM_RDONLY else "rdwr"
     if off < 0:
-        m.fail(f"R{register} invalid {name} buffer access: off={off}, size=0")
+        m.fail(f"R{register} invalid {name} buffer access: off={off}, size={size}")
     if reg.num.mask or reg.num.value:
         m.fail(f"R{register} invalid variable buffer offset: off={off}, var_off={num_text(reg)}")
 
@@ -356,7 +356,7 @@ def check_helper_memory(m: Machine, register: int, size: int, writes: bool, zero
     elif base == r.PTR_BUF:
         if writes and reg.type & r.MEM_RDONLY:
             m.fail(f"R{register} cannot write into {type_name(reg.type)}")
-        check_buffer(m, register, reg, reg.off)
+        check_buffer(m, register, reg, reg.off, size)
     elif base == r.PTR_STACK:
         return stack.check_initialized(m, register, reg.off, size, zero_ok, writes, raw)
     elif base == r.PTR_BTF_ID:

@@ -93,8 +93,10 @@ def make_step(m: Machine, idx: int, insn: Insn) -> Step:
     problem = reserved_problem(insn) or ("" if m.ways.signed_instructions else _young_problem(insn))
     if problem:
         return m.failing(problem)
-    if insn.dst > 10 or (row.reg and insn.src > 10):
-        return m.failing(f"R{insn.dst if insn.dst > 10 else insn.src} is invalid")
+    if row.reg and insn.src > 10:
+        return m.failing(f"R{insn.src} is invalid")
+    if insn.dst > 10:
+        return m.failing(f"R{insn.dst} is invalid", after=insn.src if row.reg else -1)
     if row.kind is Kind.NEG:
         return _neg(m, idx, insn)
     if row.kind is Kind.END:

@@ -33,7 +33,7 @@ def make_step(m: Machine, idx: int, insn: Insn) -> Step:
     if (row.reg and insn.imm) or (not row.reg and insn.src):
         return _counted(m, m.failing("BPF_JMP/JMP32 uses reserved fields", after=insn.dst))
     if insn.dst > 10 or insn.src > 10:
-        return _counted(m, m.failing(f"R{insn.dst if insn.dst > 10 else insn.src} is invalid"))
+        return _counted(m, m.failing(f"R{insn.src} is invalid", after=insn.dst))
     return Branch(m, idx, insn).run
 
 
@@ -94,18 +94,24 @@ class Branch:
         return self.target if taken else self.then
 
     def _taken(self, dst: Reg, src: Reg) -> bool | None:
-        if not self.wide:
-            return None
         packet = (r.PTR_PACKET, r.PTR_PACKET_META, r.PTR_PACKET_END)
-        if dst.type in packet and src.type in packet:
+        if self.wide and dst.type in packet and src.type in packet:
             return _packet_taken(self.op, dst, src)
+        if not self.wide and self.m.ways.half_pointers_may_be_null:
+            return None
         op = self.op
-        if not (src.type == r.SCALAR and src.num.is_const):
+        if self._constant(src) is None:
             op = FLIPPED.get(op, op)
             dst, src = src, dst
-        if not (src.type == r.SCALAR and src.num.is_const) or src.num.value or not self.m.not_null(dst):
+        if self._constant(src) != 0 or not self.m.not_null(dst):
             return None
         return {Op.EQ: False, Op.NE: True}.get(op)
+
+    def _constant(self, reg: Reg) -> int | None:
+        """The number in a register, of the bits that are compared; None where it is not known, or a pointer."""
+        if reg.type != r.SCALAR:
+            return None
+        return reg.num.const if self.wide else reg.num.const32
 
     def _fork(self, dst: Reg, src: Reg) -> int:
         m, insn = self.m, self.insn

@@ -246,12 +246,11 @@ def exit_step(m: Machine, idx: int) -> int:
 def check_return(m: Machine, register: int = 0) -> None:
     """That a program returns what its type lets it return, in r0; or in r1 of bpf_throw what it will return then."""
     frame = m.state.frames[0]
-    if m.subprog and register == 0 and not frame.in_async_callback and not frame.in_exception_callback:
-        if not m.globals.returns_void(m, m.subprog):
-            m.readable(0)
-            if m.frame.regs[0].type != r.SCALAR:
-                kind = type_name(m.frame.regs[0].type)
-                m.fail(f"At subprogram exit the register R0 is not a scalar value ({kind})")
+    if m.subprog and not frame.in_async_callback and not frame.in_exception_callback:
+        if register or not m.globals.returns_void(m, m.subprog):
+            kind = m.readable(register).type
+            if kind != r.SCALAR:
+                m.fail(f"At subprogram exit the register R{register} is not a scalar value ({type_name(kind)})")
         return
     wanted = m.return_range
     where = "At program exit"

@@ -121,6 +121,8 @@ class Globals:
             m.fail(f"Arg#{index} type {head.kind.name} in {name}() is not supported yet.")
         if "ctx" in tags or self._is_context(m, btf, head.target):
             _only(m, index, tags, "ctx")
+            if "ctx" in tags:
+                self._check_context(m, btf, index, head.target)
             return Argument("context")
         if not m.ways.global_memory_arguments:
             m.fail(f"Arg#{index} type {head.kind.name} in {name}() is not supported yet.")
@@ -161,6 +163,38 @@ class Globals:
             return False
         head = btf.type(at)
         return head.kind is BtfKind.STRUCT and bool(wanted) and head.name == wanted
+
+    def _check_context(self, m: Machine, btf: Btf, index: int, target: int) -> None:
+        """That what an argument with the tag `ctx` points to may be this program type's context."""
+        wanted = CONTEXT_NAMES.get(m.program_type, "")
+        at, regs = target, "bpf_user_pt_regs_t"
+        if m.program_type in ("kprobe", "perf_event"):
+            at = btf.skip_modifiers(at)
+            if at and btf.type(at).kind is BtfKind.TYPEDEF and btf.type(at).name == regs:
+                return
+        at = btf.resolve(at) if at else 0
+        if not at or btf.type(at).kind is BtfKind.VOID:
+            return
+        head = btf.type(at)
+        if not head.name:
+            m.fail(f"arg#{index} type doesn't have a name")
+        structure = head.kind is BtfKind.STRUCT
+        if m.program_type in ("tracepoint", "syscall", "ext"):
+            return
+        if m.program_type in ("kprobe", "perf_event") and structure and head.name == "pt_regs":
+            return
+        if _takes_words(m) and head.kind is BtfKind.INT and btf.size_of(at) == 8:
+            return
+        if m.program_type == "tracing" and structure:
+            if m.attach_type == "trace_raw_tp" and head.name == "bpf_raw_tracepoint_args":
+                return
+            if m.attach_type == "trace_iter" and head.name.startswith("bpf_iter__"):
+                return
+        if not wanted or wanted.startswith("__u"):
+            m.fail(f"arg#{index} should be void pointer")
+        wanted = "pt_regs" if wanted == regs else wanted
+        if not structure or head.name != wanted:
+            m.fail(f"arg#{index} should be `struct {wanted} *`")
 
     def takes(self, m: Machine, number: int) -> bool:
         """Whether the registers are what a function's signature wants; what is wrong with them is in the log."""
@@ -271,6 +305,12 @@ class Globals:
         if number == 0:
             m.fail("callback function cannot be the main program")
         return Reg(r.PTR_FUNC, 0, ZERO, data=number)
+
+
+def _takes_words(m: Machine) -> bool:
+    """Whether a program's context is, or may be called, an array of 64-bit words."""
+    words = ("raw_tracepoint", "raw_tracepoint_writable", "lsm", "struct_ops")
+    return m.program_type in words or (m.program_type == "tracing" and m.attach_type != "trace_iter")
 
 
 def _tags(m: Machine, btf: Btf, func: int, index: int) -> frozenset[str]:

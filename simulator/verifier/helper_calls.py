@@ -175,7 +175,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
 def _offered(m: Machine, idx: int, number: int) -> tuple[str, Proto]:
     """Name and prototype of a helper that this program may call; what is checked does not change from call to call."""
     if not m.typed.allows_helper(m, number) or number not in m.helpers.allowed:
-        m.fail(spec.refusal(number, m.kernel))
+        m.fail(hooks.NOT_ALLOWED if _is_refused_by_hook(m, number) else spec.refusal(number, m.kernel))
     helper = spec.by_id(number)
     if helper is None:
         raise Unsupported(f"helper number {number}", idx)
@@ -199,6 +199,12 @@ def _after_tail_call(m: Machine, idx: int) -> int:
     m.frame.regs[0] = UNKNOWN_REG
     m.liveness.commit()
     return calls.leave_early(m, idx)
+
+
+def _is_refused_by_hook(m: Machine, number: int) -> bool:
+    """Whether a helper that no program attached there may call is offered to the type, for other attach types."""
+    offered = m.program_type == "tracing" and number in spec.allowed(m.kernel, "tracing", "trace_iter")
+    return offered and m.gpl_compatible and bool(m.helpers.proto(m, number).allowed_hook)
 
 
 def _check_hook(m: Machine, proto: Proto) -> None:

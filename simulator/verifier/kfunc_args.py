@@ -325,13 +325,16 @@ def _may_lock_css(m: Machine) -> bool:
 def _object(m: Machine, made: KfuncCall, index: int, reg: Reg, target: int, head: BtfType | None, is_map: bool) -> None:
     register = index + 1
     base = reg.type & r.BASE_MASK
-    if is_map:
-        if base != r.PTR_MAP:
-            m.fail(f"arg#{index} is {type_name(reg.type)} expected {type_name(base)} or socket")
+    if is_map and base == r.PTR_MAP:
         if made.map is not None:
             workqueues.check_same_map(m, made.map, reg)
         made.map = reg.data
         return
+    if is_map:  # the kernel's own structure will do as well
+        found = made.btf.find("bpf_map", BtfKind.STRUCT)
+        if found is None:
+            raise Unsupported("struct bpf_map, which the kernel's BTF does not have", m.idx)
+        target, head = found, made.btf.type(found)
     unsafe = bool(reg.type & _FLAGS & ~r.TRUST) and not reg.type & r.MEM_RCU
     if (base != r.PTR_BTF_ID or unsafe) and base not in SOCKET_STRUCTS:
         expected = type_name(base | (reg.type & r.TRUST))

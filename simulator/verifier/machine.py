@@ -63,6 +63,13 @@ _POINTER_KINDS: Final = {
 _SOCKMAP_CHANGERS: Final = frozenset(
     {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
 )
+_UNCONVERTED_CONTEXTS: Final = frozenset(
+    {
+        "syscall", "kprobe", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm", "struct_ops",
+        "cgroup_device", "netfilter", "lirc_mode2",
+    }
+)  # fmt: skip
+"""Types whose context is read as it lies in memory (no convert_ctx_access), so that functions may be given it."""
 _PLAIN_CONTEXTS: Final = frozenset({"syscall", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable"})
 
 _NEVER_NULL_ONCE: Final = frozenset({r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_SOCK_COMMON})
@@ -144,7 +151,7 @@ class Machine:
 
     def _note_program_facts(self) -> None:
         self.context_table = contexts.access_table(self.program.type, self.program.attach_type, self.kernel)
-        self.context_is_plain_memory = self.program.type == "syscall"
+        self.context_is_plain_memory = self.program.type in _UNCONVERTED_CONTEXTS
         self.flow_keys_size = 56
         self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
         hooked = self.program_type in ("lsm", "struct_ops")
@@ -390,8 +397,8 @@ class Machine:
 
     def writable(self, register: int) -> None:
         """That a register may be written."""
-        if register == 10:
-            self.fail("frame pointer is read only")
+        if register >= 10:
+            self.fail("frame pointer is read only" if register == 10 else f"R{register} is invalid")
 
     def new_id(self) -> int:
         """An identity that nothing had before."""

@@ -21,6 +21,9 @@ READ_ONLY_TYPES: Final = frozenset({"devmap", "devmap_hash"})
 """Maps whose values no program writes, whatever their flags say (dev_map_init_map of kernel/bpf/devmap.c)."""
 
 
+_OF_MAPS: Final = frozenset({"array_of_maps", "hash_of_maps"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MapInfo:
     """One map of the program; compared by identity, as the kernel compares map pointers.
@@ -114,6 +117,6 @@ def map_info(index: int, definition: MapDef) -> MapInfo:
         flags=definition.flags | (RDONLY_PROG if definition.type in READ_ONLY_TYPES else 0),
         definition=definition,
         contents=known,
-        inner=None if definition.inner is None else map_info(-1, definition.inner),
+        inner=map_info(-1, definition.inner) if definition.inner is not None and definition.type in _OF_MAPS else None,
         fields=_managed_fields(definition),
     )

@@ -149,7 +149,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
         r"|^cannot access ptr member|^R\d+ is .* invalid",
         "struct-access",
     ),
-    (r"^invalid access to|^invalid size|^R\d+ invalid \S+ access", "memory-bounds"),
+    (r"^invalid access to|^invalid size|^R\d+ invalid \S+ access|buffer (access|offset): off=", "memory-bounds"),
     # helpers and kernel functions
     (
         r"^invalid func|^unknown func|^program of this type cannot use helper|helper.*not (allowed|supported)",

@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level: int, cpus: int) -> Verdict:
     """The verdict on one program."""
     started = time.perf_counter()
+    program = _as_read(program)
     try:
         layout = prepare(program, profile, kernel_btf)
     except Refused as refusal:
@@ -47,6 +49,15 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
     if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, account=account)
     return _refused(program, profile, refused, machine.processed, account)
+
+
+def _as_read(program: Program) -> Program:
+    """The program with the BTF that the kernel looks at: none without functions or lines that refer to it."""
+    if program.btf is None and (program.func_info or program.line_info):
+        return replace(program, func_info=(), line_info=())
+    if program.btf is not None and not program.func_info and not program.line_info:
+        return replace(program, btf=None)
+    return program
 
 
 def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int, took: int) -> tuple[str, Reason | None]:

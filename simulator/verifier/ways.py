@@ -24,6 +24,7 @@ class Ways:
     spills_get_id: bool
     narrow_spills_narrowed: bool
     maps_are_not_null: bool
+    half_pointers_may_be_null: bool
     reads_grow_stack: bool
     helpers_spare_stack: bool
     empty_reads_are_named: bool

@@ -2,7 +2,7 @@
 
 Each seed takes a record of FILE (the form of the corpus), changes its code, its maps, its types or what it is loaded
 as, and asks bpf(2) and us about what comes of it: verdict, message, count of processed instructions. Of each way of
-disagreeing the smallest is made smaller still, and with --keep written to a folder as a record with the kernel's answer.
+disagreeing the smallest is made smaller still, and with --keep written to a folder with the kernel's answer.
 """
 
 from __future__ import annotations
