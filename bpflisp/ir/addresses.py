@@ -113,10 +113,15 @@ class Place:
 
 
 def place_of(instr: Instr) -> Place | None:
-    """The bytes that a load, store, zeroing or atomic touches; None for any other instruction."""
+    """The bytes that a load, store, zeroing or atomic touches; None for any other instruction.
+
+    Where a loader moves the offset, they are somewhere behind the base.
+    """
     if not isinstance(instr, ssa.Load | ssa.Store | ssa.Zero | ssa.Atomic):
         return None
     base, distance = root(instr.args[0])
+    if isinstance(instr, ssa.Load | ssa.Store) and instr.core is not None:
+        distance = None
     return Place(base, None if distance is None else distance + instr.off, instr.size)
 
 
