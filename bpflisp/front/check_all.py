@@ -6,8 +6,8 @@ from functools import cache
 from importlib import import_module
 
 MODULES = (
-    "arithmetic", "binding", "context", "control", "headers", "helpers", "lisp", "local", "maps", "memory", "objects",
-    "structs",
+    "arithmetic", "binding", "context", "control", "core", "headers", "helpers", "lisp", "local", "maps", "memory",
+    "objects", "structs",
 )  # fmt: skip
 
 

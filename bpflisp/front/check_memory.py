@@ -10,11 +10,11 @@ from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_helpers import require_helper
 from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
 from bpflisp.front.tree import Tree
-from bpflisp.front.types import U64, Number, Pointer, Region, Type, c_name, to_btf
-from bpflisp.spec import btf_build, helpers
+from bpflisp.front.types import U64, Number, Pointer, Region, Type
+from bpflisp.spec import helpers
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import STACK_SIZE, Kind, Op
-from bpflisp.syntax.forms import Cons, Symbol, build, element_span, fail, text
+from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, text
 
 MAX_OFFSET = 1 << 15
 
@@ -68,70 +68,6 @@ def _store(checker: Checker, form: Cons) -> Tree:
     _check_bounds(checker, address, off, kind.size, pointer)
     value = checker.value(value_cell)
     return memory(checker, address, off, kind, False, False, pointer).write(value)
-
-
-# CO-RE: the same accesses, whose offset a loader moves to where the running kernel has the member.
-
-
-def _core_type(checker: Checker, struct_cell: Cons, field_cell: Cons, kind: Number, off: int) -> str:
-    """Register the type that describes an access to a kernel structure's member: its name, and that member alone."""
-    names = [cell.car.name if isinstance(cell.car, Symbol) else "" for cell in (struct_cell, field_cell)]
-    if not all(names) or off < 0:
-        problem = f"`{text(struct_cell.car)}` and `{text(field_cell.car)}` must name a structure and its member"
-        raise fail("bad-name", problem, element_span(struct_cell))
-    struct, member = map(c_name, names)
-    described = btf_build.Struct(struct, off + kind.size, [btf_build.Member(member, to_btf(kind), off * 8)])
-    key = f"{struct}.{member}:{kind.name}@{off}"
-    checker.unit.core_types[key] = described
-    return key
-
-
-def _core_address(checker: Checker, cell: Cons, what: str) -> Tree:
-    """The address of a kernel structure: the stack, whose offsets lie in the instruction too, holds none that moves."""
-    address = checker.address(cell, what)
-    if isinstance(address.type, Pointer) and address.type.region is Region.STACK:
-        problem = f"`{text(cell.car, 60)}` is {address.type.name}, where no kernel structure lies"
-        because = "a loader moves the offset to where the running kernel has the member, and a copy stays as it is"
-        raise fail("bad-pointer", problem, element_span(cell), because=because)
-    return address
-
-
-@core("core-load")
-def _core_load(checker: Checker, form: Cons) -> Tree:
-    """`(core-load T ptr off STRUCT FIELD)`."""
-    type_cell, pointer, off_cell, struct, member = checker.args(form, 5, 5)
-    kind = checker.scalar_type(type_cell)
-    address, off = _core_address(checker, pointer, "read"), offset(checker, off_cell)
-    name = _core_type(checker, struct, member, kind, off)
-    return tree.Load(
-        address=address, off=off, size=kind.size, signed=kind.signed, core=name, type=kind, span=checker.span
-    )
-
-
-@core("core-store")
-def _core_store(checker: Checker, form: Cons) -> Tree:
-    """`(core-store T ptr off value STRUCT FIELD)`."""
-    type_cell, pointer, off_cell, value_cell, struct, member = checker.args(form, 6, 6)
-    kind = checker.scalar_type(type_cell)
-    address, off = _core_address(checker, pointer, "written"), offset(checker, off_cell)
-    require_writable(address, pointer)
-    value = checker.value(value_cell)
-    name = _core_type(checker, struct, member, kind, off)
-    return tree.Store(
-        address=address, off=off, size=kind.size, value=value, core=name, type=value.type, span=checker.span
-    )
-
-
-@core("core-ctx-load")
-def _core_ctx_load(checker: Checker, form: Cons) -> Tree:
-    """`(core-ctx-load T off STRUCT FIELD)`."""
-    type_cell, off_cell, struct, member = checker.args(form, 4, 4)
-    kind = checker.scalar_type(type_cell)
-    off = offset(checker, off_cell)
-    read = checker.form(build("CTX", type_cell.car, off))
-    if isinstance(read, tree.ContextLoad):
-        read.core = _core_type(checker, struct, member, kind, off)
-    return read
 
 
 @core("asm")

@@ -16,7 +16,6 @@ from bpflisp.ir.builder import Builder
 from bpflisp.ir.ssa import (
     Block,
     Const,
-    CoreAccess,
     DataRef,
     FuncRef,
     Function,
@@ -394,15 +393,15 @@ class Lowering:
             case tree.Load(address=address, off=off, size=size, signed=signed, core=core):
                 base = self.value(address)
                 self._at(node.span)
-                return self.b.load(base, off, size, signed, _core(core))
+                return self.b.load(base, off, size, signed, core)
             case tree.Store(address=address, off=off, size=size, value=stored, core=core):
                 base, value = self._values([address, stored])
                 self._at(node.span)
-                self.b.store(base, off, size, value, _core(core))
+                self.b.store(base, off, size, value, core)
                 return value
             case tree.ContextLoad(off=off, size=size, signed=signed, scalar=scalar, core=core):
                 self._at(node.span)
-                return self.b.context_load(self.context, off, size, signed, scalar, _core(core))
+                return self.b.context_load(self.context, off, size, signed, scalar, core)
             case tree.ContextStore(off=off, size=size, value=stored):
                 value = self.value(stored)
                 self._at(node.span)
@@ -482,11 +481,6 @@ def _shown(node: tree.Reserve) -> str:
     """What a piece of stack is for, in messages."""
     struct = node.type.struct if isinstance(node.type, Pointer) else None
     return f"(make-{struct.name.lower()})" if struct else f"(struct-alloc {node.size})"
-
-
-def _core(name: str) -> CoreAccess | None:
-    """The relocation of a CO-RE type that the checker made: it has one member, the one that is accessed."""
-    return CoreAccess(type_name=name, access="0:0") if name else None
 
 
 def _position(span: Span | None) -> Position | None:

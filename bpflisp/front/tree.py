@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bpflisp.diagnostics import Span
 from bpflisp.front.types import U64, Type
 from bpflisp.front.types import Number as NumberType
+from bpflisp.ir.ssa import CoreAccess
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 
@@ -225,13 +226,13 @@ class Swap(Tree):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Load(Tree):
-    """Bytes at an address. `core` names the CO-RE type by whose member a loader moves the offset; "" for none."""
+    """Bytes at an address. `core` is by what a loader moves the offset."""
 
     address: Tree
     off: int
     size: int
     signed: bool = False
-    core: str = ""
+    core: CoreAccess | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -242,7 +243,7 @@ class Store(Tree):
     off: int
     size: int
     value: Tree
-    core: str = ""
+    core: CoreAccess | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -258,7 +259,7 @@ class ContextLoad(Tree):
     size: int
     signed: bool = False
     scalar: bool = True
-    core: str = ""
+    core: CoreAccess | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
