@@ -147,11 +147,13 @@ class HostMemory:
 
         world.kernel_memory[0xffff888000000000] = b"..."
 
-    Invariant: what is not given faults, as an unmapped page does.
+    Invariant: what is not given faults, as an unmapped page does. `shared` says that programs' own memory, which is the
+    kernel's, is in it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool = True) -> None:
         self._blocks: dict[int, bytearray] = {}
+        self._shared = shared
 
     def __setitem__(self, address: int, data: bytes) -> None:
         self._blocks[address] = bytearray(data)
@@ -169,7 +171,7 @@ class HostMemory:
         for start, block in self._blocks.items():
             if start <= address and address + size <= start + len(block):
                 return bytes(block[address - start : address - start + size])
-        if address < ADDRESS_LIMIT:
+        if address < ADDRESS_LIMIT and self._shared:
             try:
                 found: bytes = memory.read(address, size)
             except MemoryFault:

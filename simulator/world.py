@@ -151,7 +151,7 @@ class World:
         self.helpers = Mocks()
         self.random = Random(seed)
         self.kernel_memory = HostMemory()
-        self.user_memory = HostMemory()
+        self.user_memory = HostMemory(shared=False)
         self.devices = {1: Device("lo", 65536)}
         """The network interfaces by number."""
         self.network = Neighbourhood(self.devices)

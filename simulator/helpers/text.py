@@ -88,12 +88,12 @@ def snprintf(machine: Machine, to: int, size: int, text: int, data: int, length:
     if length % 8 or length > 96 or (length and not data):
         return -errno.EINVAL
     arguments = struct.unpack(f"<{length // 8}Q", machine.read(data, length)) if length else ()
-    written = format_bytes(machine, machine.read_string(text, 4096) + b"\0", arguments)
+    written = format_bytes(machine, machine.read_string(text, 4096) + b"\0", arguments, size)
     if isinstance(written, int):
         return written
     if size:
-        machine.write(to, written[: size - 1] + b"\0")
-    return len(written) + 1
+        machine.write(to, written.text + b"\0")
+    return written.length + 1
 
 
 @models("bpf_trace_vprintk")
@@ -106,8 +106,8 @@ def trace_vprintk(machine: Machine, text: int, size: int, data: int, length: int
     written = format_bytes(machine, machine.read(text, size & M32), arguments)
     if isinstance(written, int):
         return written
-    machine.world.printed.append(written.decode(errors="replace"))
-    return len(written)
+    machine.world.printed.append(written.text.decode(errors="replace"))
+    return written.length
 
 
 # What iterators write.
@@ -128,8 +128,8 @@ def seq_printf(machine: Machine, sequence: int, text: int, size: int, data: int,
     if length % 8 or length > 96 or (length and not data):
         return -errno.EINVAL
     arguments = struct.unpack(f"<{length // 8}Q", machine.read(data, length)) if length else ()
-    written = format_bytes(machine, machine.read(text, size & M32), arguments)
-    return written if isinstance(written, int) else _append(machine, written)
+    written = format_bytes(machine, machine.read(text, size & M32), arguments, _MAX_SEQUENCE)
+    return written if isinstance(written, int) else _append(machine, written.text)
 
 
 def _append(machine: Machine, data: bytes) -> int:

@@ -13,5 +13,5 @@ def trace_printk(machine: Machine, text: int, size: int, *arguments: int) -> int
     written = format_bytes(machine, machine.read(text, size & 0xFFFFFFFF), arguments[:3])
     if isinstance(written, int):
         return written
-    machine.world.printed.append(written.decode(errors="replace"))
-    return len(written)
+    machine.world.printed.append(written.text.decode(errors="replace"))
+    return written.length
