@@ -11,7 +11,7 @@ import click
 
 from bpflisp.cli.compiling import compile_options, compiled, wishes
 from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError
-from bpflisp.cli.inputs import known_kernels, unreadable
+from bpflisp.cli.inputs import known_kernels, loaded, unreadable
 
 if TYPE_CHECKING:
     from bpflisp.driver import Compiled
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="Whose registers a kprobe's forms name.",
 )  # fmt: skip
 @click.option("--kernel", "kernels", multiple=True, metavar="V", help="Verify for this kernel; may be repeated.")
+@click.option("--kernel-btf", metavar="FILE", help="The kernel's BTF, for kfuncs, tracing and CO-RE.")
 @click.option("--no-verify", is_flag=True, help="Keep the object whatever the verifier says.")
 @click.option("--gen", "languages", multiple=True, metavar="LANG", hidden=True, help="Bindings: not built yet.")
 @click.option("--json", "as_json", is_flag=True, help="Print programs and maps as JSON.")
@@ -37,6 +38,7 @@ def command(
     without: tuple[str, ...],
     arch: str,
     kernels: tuple[str, ...],
+    kernel_btf: str | None,
     no_verify: bool,
     languages: tuple[str, ...],
     as_json: bool,
@@ -48,7 +50,7 @@ def command(
     made = compiled(source, wishes(mcpu, opt, without, arch))
     for warning in made.warnings:
         click.echo(warning.render(), err=True)
-    if not no_verify and not _accepted(made.elf, source, asked):
+    if not no_verify and not _accepted(made.elf, source, asked, kernel_btf):
         return REFUSED
     path = Path(output) if output else Path(source).with_suffix(".bpf.o")
     try:
@@ -59,16 +61,15 @@ def command(
     return 0
 
 
-def _accepted(elf: bytes, source: str, kernels: Sequence[str]) -> bool:
+def _accepted(elf: bytes, source: str, kernels: Sequence[str], kernel_btf: str | None) -> bool:
     """Whether every kernel accepts every program; tells those that are refused."""
-    from simulator import load
     from simulator.results import refusal
 
-    obj = load(elf, name=source)
+    obj = loaded(elf, source, kernel_btf)
     accepted = True
     for kernel in kernels:
         for program in obj.programs.values():
-            verdict = program.verify(kernel)
+            verdict = program.verify(kernel, kernel_btf)
             if not verdict.accepted:
                 accepted = False
                 click.echo(refusal(program, verdict, source).render(), err=True)

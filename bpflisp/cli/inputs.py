@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 def load_object(path: str, kernel_btf: str | None = None, how: Wishes | None = None) -> Object:
     """The object, or the Lisp source compiled (so `how`), at a path."""
     from bpflisp.cli.compiling import Wishes, compiled
+
+    if Path(path).suffix == ".lisp":
+        return loaded(compiled(path, how or Wishes(), exit_code=UNREADABLE).elf, path, kernel_btf)
+    return loaded(path, path, kernel_btf)
+
+
+def loaded(what: str | bytes, path: str, kernel_btf: str | None) -> Object:
+    """The object of a file, or of the bytes that were made of it."""
     from simulator import LoadError, load
 
     try:
-        if Path(path).suffix == ".lisp":
-            elf = compiled(path, how or Wishes(), exit_code=UNREADABLE).elf
-            return load(elf, name=path, kernel_btf=kernel_btf)
-        return load(path, kernel_btf=kernel_btf)
+        return (
+            load(what, name=path, kernel_btf=kernel_btf)
+            if isinstance(what, bytes)
+            else load(what, kernel_btf=kernel_btf)
+        )
     except LoadError as problem:
         raise CommandError(str(problem)) from None
     except OSError as problem:

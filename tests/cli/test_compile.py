@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bpflisp.spec.btf_build import INT, BtfBuilder, Signature
 from simulator import load
 from tests.cli.calling import REFUSED_LISP, SYN_LIMITER, WRONG_LISP, call
 
@@ -41,6 +42,20 @@ def test_what_is_refused_is_not_written(capsys: pytest.CaptureFixture[str], tmp_
     assert f"{source}:2: refused[packet-bounds]" in called.err
     assert "--no-verify" in called.err
     assert not (tmp_path / "bad.bpf.o").exists()
+
+
+def test_what_traces_the_kernel_is_verified_with_its_types(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = tmp_path / "trace.lisp"
+    source.write_text('(defprog trace (:type :tracing :section "fentry/do_unlinkat") 0)')
+    called = call(capsys, "compile", source)
+    assert called.code == 1
+    assert "--kernel-btf FILE" in called.err
+    builder = BtfBuilder()
+    builder.func("do_unlinkat", Signature(INT, [("dfd", INT)]), 0)
+    (tmp_path / "kernel.btf").write_bytes(builder.to_bytes())
+    assert call(capsys, "compile", source, "--kernel-btf", tmp_path / "kernel.btf").code == 0
+    missing = call(capsys, "compile", source, "--kernel-btf", tmp_path / "none")
+    assert (missing.code, missing.err) == (2, f"{tmp_path}/none: error[file]: No such file or directory\n")
 
 
 def test_unless_it_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -92,8 +92,9 @@ def _version(seed: int) -> int:
 
 
 def _size(seed: int) -> int:
-    """Up to 20 statements, now and then 40: what a case takes grows faster than what it shows."""
-    return seed // 4 % (40 if seed % 11 == 0 else 20) + 1
+    """Up to 10 statements, or 20, now and then 40: what a case takes grows faster than what it shows."""
+    most = 40 if seed % 11 == 0 else 20 if seed % 3 == 0 else 10
+    return seed // 4 % most + 1
 
 
 def _problem(seed: int, size: int, kernel: bool) -> str:
