@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bpflisp.ir import ssa
 from bpflisp.ir.ssa import Function, Instr, Leaf, Value, operands
-from bpflisp.opt.effects import is_pure_call
+from bpflisp.opt.effects import is_stable_call
 
 _FREE = (ssa.Binary, ssa.Compare, ssa.Extend, ssa.ByteOrder, ssa.Load, ssa.ContextLoad)
 
@@ -34,4 +34,4 @@ def drop_dead(function: Function) -> bool:
 
 def removable(instr: Instr) -> bool:
     """Whether the instruction may go when its result is not used."""
-    return isinstance(instr, _FREE) or (isinstance(instr, ssa.Call) and is_pure_call(instr))
+    return isinstance(instr, _FREE) or (isinstance(instr, ssa.Call) and is_stable_call(instr))

@@ -1,7 +1,7 @@
 """Takes out stores to the stack that nobody reads, and narrows zeroing to the bytes that are read before written.
 
 Contract: slots whose address is known to others are left alone. A call that takes a slot's address reads all of the
-slot, as far as is known here.
+slot, unless it is a helper that fills so many bytes of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Place, escaped_slots, place_of, slots_passed
 from bpflisp.ir.dataflow import solve
 from bpflisp.ir.ssa import Block, Call, Function, Instr, Slot, Zero
+from bpflisp.opt.effects import places_written
 
 _Live = dict[Slot, int]
 """Slot -> bit set of the bytes that may be read from here on; a slot that is not there has none."""
@@ -61,8 +62,22 @@ def _step_back(instr: Instr, live: _Live) -> None:
                 live[slot] = live.get(slot, 0) & ~_bytes(place)
         else:
             live[slot] = live.get(slot, 0) | (_whole(slot) if place.off is None else _bytes(place))
-    elif isinstance(instr, Call | ssa.Asm):
+    elif isinstance(instr, Call):
+        _step_back_over_call(instr, live)
+    elif isinstance(instr, ssa.Asm):
         for slot in slots_passed(instr):
+            live[slot] = _whole(slot)
+
+
+def _step_back_over_call(call: Call, live: _Live) -> None:
+    filled: set[Slot] = set()
+    for place, whole in places_written(call):
+        if isinstance(place.base, Slot) and whole:
+            live[place.base] = live.get(place.base, 0) & ~_bytes(place)
+            filled.add(place.base)
+    passed = list(slots_passed(call))
+    for slot in passed:
+        if slot not in filled or passed.count(slot) > 1:
             live[slot] = _whole(slot)
 
 

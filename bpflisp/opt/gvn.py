@@ -1,8 +1,8 @@
 """Computes each pure value once: an instruction is replaced by an equal one that dominates it.
 
-Contract: arithmetic, comparisons, extensions and byte swaps alone; loads are the affair of `forward`. What was computed
-from a number before a branch tested that number is computed anew behind it where it may become part of an address:
-there the kernel knows its bounds.
+Contract: arithmetic, comparisons, extensions, byte swaps, and calls of helpers that always say the same; loads are the
+affair of `forward`. What was computed from a number before a branch tested that number is computed anew behind it where
+it may become part of an address: there the kernel knows its bounds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bpflisp.ir import ssa
 from bpflisp.ir.addresses import points
 from bpflisp.ir.dataflow import children, immediate_dominators, predecessors
 from bpflisp.ir.ssa import Block, Function, Instr, Value
+from bpflisp.opt.effects import is_stable_call
 from bpflisp.opt.simplify import COMMUTATIVE
 from bpflisp.opt.uses import Uses
 
@@ -94,4 +95,6 @@ def _key(instr: Instr) -> Hashable | None:
             return ("extend", bits, signed, *instr.args)
         case ssa.ByteOrder(op=op, bits=bits):
             return ("order", op, bits, *instr.args)
+        case ssa.Call(number=number) if is_stable_call(instr):
+            return ("call", number)
     return None

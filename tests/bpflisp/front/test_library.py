@@ -252,5 +252,5 @@ def test_errors_of_an_included_file_are_shown_there(tmp_path: Path) -> None:
 def test_helper_numbers_are_the_kernels(form: str, number: int) -> None:
     """The reference compiler has three of them wrong."""
     kind = ':type :tracing :section "fentry/f"' if "task" in form else ":type :xdp"
-    program = load(compile_text(f"(defprog p ({kind}) {form} 0)"))["p"]
+    program = load(compile_text(f"(defprog p ({kind}) {form} 0)", opt=0))["p"]
     assert [insn.imm for insn in decode(program.insns) if insn and insn.row.kind is Kind.CALL] == [number]

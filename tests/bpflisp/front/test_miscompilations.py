@@ -146,7 +146,7 @@ def test_08_types_hold_what_they_say(body: str, expected: int) -> None:
 )
 def test_09_helpers_have_the_kernels_numbers(form: str, number: int) -> None:
     kind = ':type :tracing :section "fentry/f"' if "task" in form else ":type :xdp"
-    program = load(compile_text(f"(defprog p ({kind}) ({form}) 0)"))["p"]
+    program = load(compile_text(f"(defprog p ({kind}) ({form}) 0)", opt=0))["p"]
     assert [insn.imm for insn in decode(program.insns) if insn and insn.row.kind is Kind.CALL] == [number]
     if number == 160:
         source = "(defprog p (:type :xdp) (> (ktime-get-coarse-ns) 0))"
