@@ -13,8 +13,10 @@ from dataclasses import dataclass, fields
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Space, points, root, space
+from bpflisp.ir.clone import clone_function
 from bpflisp.ir.dataflow import dominates, immediate_dominators
 from bpflisp.ir.ssa import Block, Call, Const, Edge, Function, Instr, Jump, Leaf, Param, Value, operands
+from bpflisp.opt.cfg import drop_unreachable
 
 _LARGEST_GROUP = 64
 """So many blocks are looked at together; of more that are alike, the first."""
@@ -24,6 +26,18 @@ _TAIL_CALL = 12
 
 def merge_blocks(function: Function) -> bool:
     """The most worthwhile merge first, until none is worth it. Says whether there was one."""
+    changed = _merge_all(function)
+    if len({end.args[0] for end in _constant_returns(function).values()}) > 1:
+        trial = clone_function(function)
+        _hand_results(trial)
+        if _best(trial) is not None:
+            last = _hand_results(function)
+            changed = _merge_all(function)
+            _return_numbers(function, last)
+    return changed
+
+
+def _merge_all(function: Function) -> bool:
     changed = False
     while (found := _best(function)) is not None:
         _share(function, found)
@@ -53,6 +67,49 @@ def _best(function: Function) -> _Merge | None:
             if found is not None and found.saved > 0 and (best is None or found.saved > best.saved):
                 best = found
     return best
+
+
+# What is returned may differ, if it is handed over to one return
+
+
+def _constant_returns(function: Function) -> dict[Block, ssa.Return]:
+    """The blocks that return a number."""
+    ends = {block: block.end for block in function.blocks if isinstance(block.end, ssa.Return)}
+    return {block: end for block, end in ends.items() if end.args and isinstance(end.args[0], Const)}
+
+
+def _hand_results(function: Function) -> Block:
+    """Let all blocks that return numbers hand them to one block that returns; those that did no more are passed by."""
+    result = Param("result")
+    last = Block([result], [], ssa.Return(args=[result]), "return")
+    returns = _constant_returns(function)
+    bare = {block for block in returns if not block.body and not block.params and block is not function.entry}
+    for block in function.blocks:
+        for edge in block.terminator.edges():
+            if edge.block in bare:
+                edge.args, edge.block = list(edge.block.terminator.args), last
+    for block, end in returns.items():
+        block.end = Jump(to=Edge(last, list(end.args)), position=end.position)
+    function.blocks = [block for block in function.blocks if block not in bare]
+    function.blocks.append(last)
+    return last
+
+
+def _return_numbers(function: Function, last: Block) -> None:
+    """Where a number is handed to the block that returns, return it: the back end sees to what is shared."""
+    bare: dict[Value, Block] = {}
+    for block in function.blocks:
+        end = block.terminator
+        if isinstance(end, Jump) and end.to.block is last and isinstance(end.to.args[0], Const):
+            block.end = ssa.Return(args=list(end.to.args), position=end.position)
+            continue
+        for edge in end.edges():
+            if edge.block is last and isinstance(edge.args[0], Const):
+                number = edge.args[0]
+                bare.setdefault(number, Block([], [], ssa.Return(args=[number], position=end.position), "return"))
+                edge.block, edge.args = bare[number], []
+    function.blocks += bare.values()
+    drop_unreachable(function)
 
 
 # What is alike
