@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
@@ -169,8 +170,9 @@ def _of_map(definition: MapDef) -> Iterator[Need]:
 
 def _of_code(program: Program) -> Iterator[Need]:
     tail_call = subprogram = None
+    old = _old_opcodes()
     for slot, insn in enumerate(program.code):
-        if insn is None or insn.row.kind in _EVER_SINCE:
+        if insn is None or (insn.opcode in old and (not insn.off or insn.opcode & 7 not in (isa.ALU32, isa.ALU64))):
             continue
         yield from _of_insn(insn, slot)
         if insn.row.kind is Kind.CALL:
@@ -181,6 +183,20 @@ def _of_code(program: Program) -> Iterator[Need]:
                 subprogram = slot
     if tail_call is not None and subprogram is not None:
         yield _feature("tail-calls-mixed-with-bpf2bpf-x86-64", tail_call)
+
+
+@cache
+def _old_opcodes() -> frozenset[int]:
+    """The opcodes that every kernel with eBPF has, of arithmetic as far as the offset is 0."""
+    rows = ((opcode, isa.row_of(opcode, 0, 0)) for opcode in range(256))
+    return frozenset(
+        opcode
+        for opcode, row in rows
+        if row.kind in _EVER_SINCE
+        or (row.kind in (Kind.ALU, Kind.END) and row.op not in _OF_ISA_V4)
+        or (row.kind is Kind.BRANCH and row.width == 64 and row.op not in _OF_ISA_V2)
+        or (row.kind is Kind.JUMP and row.width == 64)
+    )
 
 
 def _of_loops(program: Program) -> Iterator[Need]:

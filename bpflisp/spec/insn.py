@@ -67,12 +67,27 @@ def decode(code: bytes) -> list[Insn | None]:
     insns: list[Insn | None] = []
     while len(insns) < len(raw):
         at = len(insns)
-        opcode, regs, off, imm = raw[at]
-        if opcode == LD_IMM64_OPCODE and at + 1 < len(raw) and raw[at + 1][:3] == (0, 0, 0):
-            insns += [Insn(opcode, regs & 15, regs >> 4, off, imm, raw[at + 1][3]), None]
+        row = raw[at]
+        if row[0] == LD_IMM64_OPCODE and at + 1 < len(raw) and raw[at + 1][:3] == (0, 0, 0):
+            insns += [_insn(row, raw[at + 1][3]), None]
         else:
-            insns.append(Insn(opcode, regs & 15, regs >> 4, off, imm))
+            insns.append(_MADE.get(row) or _insn(row))
     return insns
+
+
+_MADE: dict[tuple[int, int, int, int], Insn] = {}
+_MOST_MADE = 1 << 15
+"""Instructions repeat, within a program and among programs, and are values: so many are made once alone."""
+
+
+def _insn(row: tuple[int, int, int, int], high: int = 0) -> Insn:
+    opcode, registers, off, imm = row
+    made = Insn(opcode, registers & 15, registers >> 4, off, imm, high)
+    if opcode != LD_IMM64_OPCODE:
+        if len(_MADE) >= _MOST_MADE:
+            _MADE.clear()
+        _MADE[row] = made
+    return made
 
 
 def encode(insns: Iterable[Insn | None]) -> bytes:

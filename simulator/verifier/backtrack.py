@@ -338,6 +338,14 @@ def spilled_scalars_among(frame: Frame, wanted: int) -> int:
     return found
 
 
+def _is_sought(step: Step, slots: list[int]) -> int:
+    """Whether an instruction whose registers nobody seeks may matter: it wrote a slot that is sought, or it linked."""
+    if step.linked:
+        return 1
+    place = step.stack
+    return 0 if place is None else slots[place[0]] >> place[1] & 1
+
+
 def _passed_over(m: Machine, idx: int, sought: int) -> int:
     """The last instruction up to `idx` that matters to what is sought, or in whose place every history says more.
 
@@ -364,9 +372,7 @@ def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, s
             step = None
         if skip_first:
             skip_first = False
-        elif matters[idx] & (regs[masks.frame] | _ANYTHING) or (
-            step is not None and (step.stack is not None or step.linked)
-        ):
+        elif matters[idx] & (regs[masks.frame] | _ANYTHING) or (step is not None and _is_sought(step, slots)):
             _step_back(m, idx, later, step, masks)
             frame = masks.frame
             if not regs[frame] and not slots[frame] and (not frame or masks.empty()):

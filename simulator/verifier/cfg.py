@@ -12,7 +12,7 @@ from typing import Final
 
 from bpflisp.spec.isa import CALL_CODE, EXIT_CODE, JA_CODE, LD_IMM64_OPCODE
 from simulator.verifier.refusal import Refused
-from simulator.verifier.slots import EXIT_OPCODE, JA32_OPCODE, JA_OPCODE, OP_MASK, TAIL_CALL, Slots
+from simulator.verifier.slots import CLASS_MASK, EXIT_OPCODE, JA32_OPCODE, JA_OPCODE, LD, OP_MASK, TAIL_CALL, Slots
 
 MAX_SUBPROGRAMS: Final = 256
 
@@ -74,8 +74,11 @@ def functions_of(starts: Sequence[int], slots: Slots) -> list[Function]:
 
 def check_functions(functions: Sequence[Function], slots: Slots) -> None:
     """Every jump stays in its function and no function falls off its end; notes tail calls and packet loads."""
+    opcodes, straight = slots.opcode, slots.straight
     for function in functions:
         for at in range(function.start, function.end):
+            if straight[at] and opcodes[at] & CLASS_MASK != LD:
+                continue
             if slots.is_helper_call(at) and slots.imm[at] == TAIL_CALL:
                 function.has_tail_call = True
             if slots.is_packet_load(at):
@@ -149,17 +152,24 @@ class Walk:
         return self.marks
 
     def _from(self, entry: int) -> None:
-        self._state[entry] = _DISCOVERED
-        self._stack.append(entry)
-        while self._stack:
-            at = self._stack[-1]
-            if not self._visit(at):
-                self._state[at] = _EXPLORED
-                self._stack.pop()
+        state, stack, straight, count = self._state, self._stack, self.slots.straight, len(self.slots)
+        state[entry] = _DISCOVERED
+        stack.append(entry)
+        while stack:
+            at = stack[-1]
+            target = at + straight[at]
+            # `_visit` and `_push`, in place for what most instructions do
+            if target > at and state[at] == _DISCOVERED and target < count and not state[target]:
+                state[at] = _DISCOVERED | _FALLTHROUGH
+                state[target] = _DISCOVERED
+                stack.append(target)
+            elif (target > at and state[at] != _DISCOVERED) or not self._visit(at):
+                state[at] = _EXPLORED
+                stack.pop()
 
     def _check_reached(self) -> None:
-        at = 0
-        while at < len(self.slots):
+        at, count = 0, len(self.slots)
+        while at < count:
             if self._state[at] != _EXPLORED:
                 raise Refused(f"unreachable insn {at}", insn=at)
             if self.slots.opcode[at] == LD_IMM64_OPCODE:
@@ -276,7 +286,7 @@ def postorder_of(functions: Sequence[Function], slots: Slots) -> list[list[int]]
                 order.append(top)
                 stack.pop()
                 continue
-            for successor in slots.successors(top):
+            for successor in slots.after[top]:
                 if not state[successor]:
                     stack.append(successor)
                     state[successor] |= _DISCOVERED
@@ -293,7 +303,10 @@ def loops_of(slots: Slots) -> list[int]:
     count = len(slots)
     done = count + 1
     order, low, loop = [0] * count, [0] * count, [0] * count
-    after = [[slot for slot in slots.successors(at) if slot < count] for at in range(count)]
+    after = slots.after
+    if not any(slot <= at for at, following in enumerate(after) for slot in following):
+        return loop  # nothing leads back
+    after = [tuple([slot for slot in following if slot < count]) for following in after]
     stack: list[int] = []
     next_order, next_loop = 1, 1
     for root in range(count):

@@ -27,7 +27,7 @@ def check_function_loads(
     `adds_function`: the kernel adds one of its own, which catches what the program throws. The number in the message is
     the kernel's where nothing but loops was rewritten at another length.
     """
-    loads = [at for at in range(len(seen)) if seen[at] and slots.is_function_load(at)]
+    loads = [at for at in slots.crossings() if seen[at] and slots.is_function_load(at)]
     targets = {at: at + slots.imm[at] + 1 for at in loads}
     if all(seen[target] for target in targets.values()):
         return

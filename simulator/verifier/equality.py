@@ -35,7 +35,15 @@ NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
 MAX_IDS: Final = 600
 UNBOUND: Final = scalar_reg(UNKNOWN)
 
-MEMBERS: Final = tuple(tuple(bit for bit in range(11) if mask >> bit & 1) for mask in range(1 << 11))
+
+def _members() -> tuple[tuple[int, ...], ...]:
+    found: list[tuple[int, ...]] = [()]
+    for register in range(11):
+        found += [(*lower, register) for lower in found]
+    return tuple(found)
+
+
+MEMBERS: Final = _members()
 """The numbers of the registers in each mask."""
 
 

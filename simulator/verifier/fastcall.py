@@ -36,12 +36,14 @@ def find_fastcalls(
 ) -> Fastcalls:
     """The patterns of every function. `jump_target` by slot, all False for kernels that do not look (6.18.44)."""
     found = Fastcalls([False] * len(slots), {}, [0] * len(functions), [False] * len(functions))
+    opcodes, targets = slots.opcode, slots.dst
     for number, function in enumerate(functions):
         span = range(function.start, function.end)
-        lowest = min((slots.off[at] for at in span if _is_spill(slots, at)), default=0)
+        spills = (at for at in span if opcodes[at] == SPILL_OPCODE and targets[at] == FRAME_POINTER)
+        lowest = min((slots.off[at] for at in spills), default=0)
         lowest = min(lowest, 0)
         for at in span:
-            if slots.opcode[at] == CALL_OPCODE and not slots.is_subprogram_call(at):
+            if opcodes[at] == CALL_OPCODE and not slots.is_subprogram_call(at):
                 _note_pattern(found, number, slots, at, lowest, calls_at, jump_target)
     return found
 

@@ -167,7 +167,7 @@ def _prepare(
     check_attach_target(program, profile, kernel_btf)
     loops = cfg.loops_of(slots)
     subprograms = _subprograms(program, functions, exception_callback)
-    found = {at: calls_at(at) for at in range(len(slots)) if slots.is_helper_call(at) or slots.is_kfunc_call(at)}
+    found = {at: calls_at(at) for at in slots.crossings() if slots.is_helper_call(at) or slots.is_kfunc_call(at)}
     return Layout(
         program=program,
         profile=profile,
@@ -205,7 +205,7 @@ def _function_starts(program: Program, slots: Slots, profile: Profile) -> list[i
     starts = [0]
     kfuncs: set[str] = set()
     callbacks = profile.since(CALLBACKS_SINCE)
-    for at in range(len(slots)):
+    for at in slots.crossings():
         if slots.is_subprogram_call(at) or (callbacks and slots.is_function_load(at)):
             cfg.add_function(starts, at + slots.imm[at] + 1, len(slots))
         elif callbacks and slots.is_kfunc_call(at) and (at in program.kfuncs or slots.imm[at] or slots.off[at]):
@@ -304,7 +304,7 @@ def _final_depths(layout: Layout, explored: Explored, depth: Sequence[int]) -> l
     the counter and the time of may_goto, the registers of an inlined bpf_loop.
     """
     sizes = list(depth)
-    for number in {layout.subprogram_of[at] for at in range(len(layout.slots)) if layout.slots.is_may_goto(at)}:
+    for number in {layout.subprogram_of[at] for at in layout.slots.crossings() if layout.slots.is_may_goto(at)}:
         sizes[number] += _MAY_GOTO_BYTES
     for number in {layout.subprogram_of[at] for at in explored.inlined_loops}:
         sizes[number] += _LOOP_BYTES

@@ -49,23 +49,38 @@ _CMPXCHG_IMM = 0xF1
 def live_registers(slots: Slots, orders: Sequence[Sequence[int]], calls_at: CallsAt) -> list[int]:
     """The registers that may be read at or after each slot, before they are written; `orders` as of `postorder_of`."""
     count = len(slots)
-    use_def = [use_and_def(slots, at, calls_at) for at in range(count)]
+    use_def = _uses_and_defs(slots, calls_at)
     before = [0] * count
-    successors = [slots.successors(at) for at in range(count)]
+    successors = slots.after
     for order in orders:
         changed = True
         while changed:
             changed = False
             for at in order:
                 use, define = use_def[at]
-                after = 0
-                for slot in successors[at]:
+                following = successors[at]
+                after = before[following[0]] if following else 0
+                for slot in following[1:]:
                     after |= before[slot]
                 new = after & ~define | use
                 if new != before[at]:
                     before[at] = new
                     changed = True
     return before
+
+
+def _uses_and_defs(slots: Slots, calls_at: CallsAt) -> list[tuple[int, int]]:
+    """`use_and_def` of every slot."""
+    found = []
+    for at, (opcode, source, target) in enumerate(zip(slots.opcode, slots.src, slots.dst, strict=True)):
+        shape = _SHAPES.get(opcode)
+        if shape is None:
+            found.append(use_and_def(slots, at, calls_at))
+        else:
+            reads_source, reads_target, writes_target = shape
+            source, target = 1 << source, 1 << target
+            found.append((source & reads_source | target & reads_target, target & writes_target))
+    return found
 
 
 def use_and_def(slots: Slots, at: int, calls_at: CallsAt) -> tuple[int, int]:
@@ -126,3 +141,20 @@ def _jump(slots: Slots, at: int, calls_at: CallsAt) -> tuple[int, int]:
 def argument_mask(params: int) -> int:
     """r1 to the register of the last of `params` parameters."""
     return (1 << (params + 1)) - 2
+
+
+def _shapes() -> dict[int, tuple[int, int, int]]:
+    """For each opcode whose registers its other fields do not decide: whether it reads its source and its target, and
+    whether it writes its target, as masks that keep all or nothing."""
+    found = {}
+    for opcode in range(256):
+        kind, mode = opcode & CLASS_MASK, opcode & MODE_MASK
+        if kind in (JMP, JMP32) or (kind == STX and mode != MODE_MEM):
+            continue
+        reads, writes = use_and_def(Slots((opcode,), (1,), (2,), (0,), (0,)), 0, lambda _: None)
+        if reads != ALL:
+            found[opcode] = ALL if reads & 4 else 0, ALL if reads & 2 else 0, ALL if writes else 0
+    return found
+
+
+_SHAPES: Final = _shapes()

@@ -51,7 +51,7 @@ class LiveLog:
         live, written = self._live[instance.chain, number], self._written[instance.chain, number]
         changed = False
         for at in self.orders[self.function_of[start]]:
-            successors = self.slots.successors(at)
+            successors = self.slots.after[at]
             if not successors:
                 continue
             index = at - start

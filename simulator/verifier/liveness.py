@@ -50,11 +50,11 @@ class Runs:
     @staticmethod
     def of(slots: Slots, order: Sequence[int], start: int, size: int) -> Runs:
         """The runs of a function whose slots stand in `order`."""
-        after = {at - start: tuple(slot - start for slot in slots.successors(at)) for at in order}
-        before: dict[int, int] = {}
+        after = {at - start: tuple([slot - start for slot in slots.after[at]]) for at in order}
+        before = [0] * (size + 1)
         for following in after.values():
             for index in following:
-                before[index] = before.get(index, 0) + 1
+                before[index] += 1
         run_of = [-1] * size
         members: list[list[int]] = []
         for at in order:

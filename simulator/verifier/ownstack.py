@@ -1,8 +1,10 @@
 """Loads and stores of the running function's own stack at fixed places, `r10 + off`: a third of what programs execute.
 
 Each step has a common case that looks up what such an access always comes to, by what the slot holds, and a whole one
-(`stack`) that the common case leaves everything else to. Both come to the same state: the common case only keeps what
-the whole one found. Values and slots never change once they are made, so what was found may be shared by states.
+(`stack`) that the common case leaves everything else to, the first visit among it: that notes what an instruction's
+place means for the program (`pointer_kinds`, stack depth, spills around calls), which later visits need not repeat.
+Both come to the same state: the common case only keeps what the whole one found. Values and slots never change once
+they are made, so what was found may be shared by states.
 Source: check_stack_{read,write}_fixed_off of kernel/bpf/verifier.c.
 """
 
@@ -40,8 +42,6 @@ def make_load(m: Machine, idx: int, insn: Insn, trust_may_differ: bool) -> Run:
             m.note_pointer_kind(r.PTR_STACK, trust_may_differ)
         return then
 
-    if not m.keeps_fastcall_contract(idx, off):
-        return step
     return _whole_load(m, idx, insn, step) if size == 8 else _part_load(m, idx, insn, step)
 
 
@@ -66,15 +66,15 @@ def _whole_load(m: Machine, idx: int, insn: Insn, step: Run) -> Run:
 
 def _part_load(m: Machine, idx: int, insn: Insn, step: Run) -> Run:
     dst, spi, then = insn.dst, (-insn.off - 1) // 8, idx + 1
-    bit, kinds = 1 << spi, m.pointer_kinds
-    found: dict[Slot, tuple[Reg, bool]] = {}
+    bit = 1 << spi
+    found: dict[tuple[bytes, Reg], tuple[Reg, bool]] = {}
 
     def load() -> int:
-        """Fewer bytes, of a slot that was read before: the value, and whether it is the spilled number."""
+        """Fewer bytes, as they were read before: the value, and whether it is the spilled number."""
         frame = m.frame
         slot = frame.stack[spi] if spi < len(frame.stack) else EMPTY
-        known = found.get(slot)
-        if known is None or kinds[idx] != r.PTR_STACK:
+        known = found.get((slot.types, slot.reg))
+        if known is None:
             return look(slot)
         m.scratched_slots |= bit
         m.liveness.read(frame.number, idx, bit)
@@ -84,12 +84,10 @@ def _part_load(m: Machine, idx: int, insn: Insn, step: Run) -> Run:
         return then
 
     def look(slot: Slot) -> int:
-        before = m.recorded
         step()
-        if not slot.reg.id and not before:
-            if len(found) >= _KEPT:
-                found.clear()
-            found[slot] = m.frame.regs[dst], m.recorded
+        if len(found) >= _KEPT:
+            found.clear()
+        found[slot.types, slot.reg] = m.frame.regs[dst], m.recorded and m.state.history[-1].stack is not None
         return then
 
     return load
@@ -112,7 +110,7 @@ def make_store(m: Machine, idx: int, insn: Insn) -> Run:
             m.note_pointer_kind(r.PTR_STACK, False)
         return then
 
-    if not (m.keeps_fastcall_contract(idx, off) and m.ways.spilled_constants and m.ways.spills_get_id):
+    if not (m.ways.spilled_constants and m.ways.spills_get_id):
         return step
     if off % 8:
         return _byte_store(m, idx, insn, value, step)

@@ -122,10 +122,11 @@ class Resolver:
         slots = self.slots
         known = known_opcodes(self.profile)
         found: dict[int, Loaded] = {}
-        at = 0
-        while at < len(slots):
+        at, count = 0, len(slots)
+        while at < count:
             opcode = slots.opcode[at]
-            self._check_fields(at)
+            if opcode & CLASS_MASK in (LDX, STX):
+                self._check_fields(at)
             if opcode == LD_IMM64_OPCODE:
                 found[at] = self._load(at)
                 at += 2

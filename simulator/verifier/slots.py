@@ -7,6 +7,7 @@ checks that come before a program is known to be sound read these; what comes af
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -78,32 +79,48 @@ __all__ = [
 ]
 
 
+_STRAIGHT: Final = tuple(
+    0 if opcode & CLASS_MASK in (JMP, JMP32) else 2 if opcode == LD_IMM64_OPCODE else 1 for opcode in range(256)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The columns, each as long as the program; `off` is signed, 16 bits, and `imm` signed, 32 bits."""
+    """The columns, each as long as the program; `off` is signed, 16 bits, and `imm` signed, 32 bits.
+
+    `straight` says how many slots on control always goes: 1 or 2 (a 64-bit load), and 0 for jumps, calls, exits and
+    loads of functions, of which more has to be known. `after` has the slots that may run next inside the same
+    function: the next first, then the jump's target; a call goes on at the next. That order decides the numbering of
+    loops and the order of propagation.
+    """
 
     opcode: tuple[int, ...]
     dst: tuple[int, ...]
     src: tuple[int, ...]
     off: tuple[int, ...]
     imm: tuple[int, ...]
-    _after: list[tuple[int, ...] | None] = field(init=False, repr=False, compare=False)
+    straight: list[int] = field(init=False, repr=False, compare=False)
+    after: list[tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_after", [None] * len(self.opcode))
+        widths = [_STRAIGHT[opcode] for opcode in self.opcode]
+        after = [(at + width,) if width else self._successors(at) for at, width in enumerate(widths)]
+        for at, width in enumerate(widths):
+            if width == 2 and self.src[at] == PSEUDO_FUNC:
+                widths[at] = 0
+        object.__setattr__(self, "straight", widths)
+        object.__setattr__(self, "after", after)
 
     @staticmethod
     def of(code: bytes) -> Slots:
         """The columns of raw instructions. Raises ValueError where the length is not a multiple of eight."""
         if len(code) % SLOT_SIZE:
             raise ValueError(f"{len(code)} bytes are not whole instructions of {SLOT_SIZE} bytes")
-        rows = list(_RAW.iter_unpack(code))
+        if not code:
+            return Slots((), (), (), (), ())
+        opcode, registers, off, imm = zip(*_RAW.iter_unpack(code), strict=True)
         return Slots(
-            tuple(row[0] for row in rows),
-            tuple(row[1] & 15 for row in rows),
-            tuple(row[1] >> 4 for row in rows),
-            tuple(row[2] for row in rows),
-            tuple(row[3] for row in rows),
+            opcode, tuple([both & 15 for both in registers]), tuple([both >> 4 for both in registers]), off, imm
         )
 
     def __len__(self) -> int:
@@ -146,15 +163,9 @@ class Slots:
         """The distance of a jump in slots, from the slot after it."""
         return self.imm[at] if self.opcode[at] == JA32_OPCODE else self.off[at]
 
-    def successors(self, at: int) -> tuple[int, ...]:
-        """The slots that may run next inside the same function: the next first, then the jump's target.
-
-        A call goes on at the next slot. The order decides the numbering of loops and the order of propagation.
-        """
-        found = self._after[at]
-        if found is None:
-            found = self._after[at] = self._successors(at)
-        return found
+    def crossings(self) -> Iterator[int]:
+        """The slots where control may go elsewhere than straight on: `straight` is 0 there."""
+        return (at for at, width in enumerate(self.straight) if not width)
 
     def _successors(self, at: int) -> tuple[int, ...]:
         opcode = self.opcode[at]

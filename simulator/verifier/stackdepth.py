@@ -6,6 +6,7 @@ their calls alone, as the kernel's: a call in code that no path reaches counts a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -51,11 +52,13 @@ class StackCheck:
     private: bool
     unit: int = _ROUND
     _own_stack: list[bool | None] = field(init=False)
+    _crossings: list[int] = field(init=False)
 
     def run(self) -> None:
         """Walks from every asynchronous callback, last first, then from the entry function. Raises Refused."""
         frames = self.frames
         self._own_stack = [None] * len(frames.starts)
+        self._crossings = list(self.slots.crossings())
         allowed = self.private and not any(frames.has_tail_call)
         for number in range(len(frames.starts) - 1, -1, -1):
             if number == 0 or frames.is_async_callback[number]:
@@ -117,7 +120,11 @@ class StackCheck:
     def _next_call(self, number: int, at: int, callers: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """The next call or callback in a function from a slot on: (slot, function); None at its end."""
         slots, frames = self.slots, self.frames
-        for slot in range(at, frames.ends[number]):
+        crossings = self._crossings
+        for where in range(bisect_left(crossings, at), len(crossings)):
+            slot = crossings[where]
+            if slot >= frames.ends[number]:
+                break
             if slot in self.throws:
                 chain = [number, *(caller for caller, _ in callers)]
                 if any(frames.is_callback[one] for one in chain):

@@ -164,7 +164,7 @@ class WholePasses:
         while changed:
             changed = False
             for at in self.order:
-                following = self.slots.successors(at)
+                following = self.slots.after[at]
                 if not following:
                     continue
                 after, always = 0, ALL_SLOTS
