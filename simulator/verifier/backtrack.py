@@ -338,14 +338,6 @@ def spilled_scalars_among(frame: Frame, wanted: int) -> int:
     return found
 
 
-def _is_sought(step: Step, slots: list[int]) -> int:
-    """Whether an instruction whose registers nobody seeks may matter: it wrote a slot that is sought, or it linked."""
-    if step.linked:
-        return 1
-    place = step.stack
-    return 0 if place is None else slots[place[0]] >> place[1] & 1
-
-
 def _passed_over(m: Machine, idx: int, sought: int) -> int:
     """The last instruction up to `idx` that matters to what is sought, or in whose place every history says more.
 
@@ -363,20 +355,30 @@ def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, s
     """Walks back through what one state executed; True where nothing is sought any more."""
     history, first = state.history, state.first
     left, idx = len(history), last
-    regs, slots = masks.regs, masks.slots
+    regs, slots, frame = masks.regs, masks.slots, masks.frame
     passes, passed = m.log.level < 2, m.passed
     matters = m.matters if passes else m.always
+    step: Step | None
     while True:
-        step = history[left - 1] if left else None
-        if step is not None and step.idx != idx:
+        if left:
+            step = history[left - 1]
+            if step.idx != idx:
+                step = None
+        else:
             step = None
         if skip_first:
             skip_first = False
-        elif matters[idx] & (regs[masks.frame] | _ANYTHING) or (step is not None and _is_sought(step, slots)):
-            _step_back(m, idx, later, step, masks)
-            frame = masks.frame
-            if not regs[frame] and not slots[frame] and (not frame or masks.empty()):
-                return True
+        else:
+            sought = matters[idx] & (regs[frame] | _ANYTHING)
+            if not sought and step is not None:
+                # its registers are not sought, but it wrote a slot that is, or it linked registers
+                place = step.stack
+                sought = 1 if step.linked else 0 if place is None else slots[place[0]] >> place[1] & 1
+            if sought:
+                _step_back(m, idx, later, step, masks)
+                frame = masks.frame
+                if not regs[frame] and not slots[frame] and (not frame or masks.empty()):
+                    return True
         later = idx
         if idx == first and (left == 0 or (left == 1 and step is not None)):
             return False
@@ -390,15 +392,14 @@ def _walk_state(m: Machine, state: State, masks: Masks, last: int, later: int, s
         # Down to where the history says more, instructions follow each other: those that do not matter are passed over.
         stop = history[left - 1].idx if left else first
         if idx > stop and passes:
-            sought = regs[masks.frame]
-            found = passed.get(idx << 11 | sought)
-            if found is None:
-                found = _passed_over(m, idx, sought)
-            if found < stop:
-                found = stop
-            if found < idx:
-                idx = found
-                later = found + 1
+            at = passed.get(idx << 11 | regs[frame])
+            if at is None:
+                at = _passed_over(m, idx, regs[frame])
+            if at < stop:
+                at = stop
+            if at < idx:
+                idx = at
+                later = at + 1
 
 
 def _at_entry(state: State, masks: Masks) -> None:

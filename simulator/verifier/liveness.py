@@ -214,7 +214,7 @@ class Instance:
         return masks.live_before(at - self.starts[-1]) if masks is not None else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Query:
     """The instances of a state's frames, looked up once for the many questions of one comparison."""
 
@@ -327,7 +327,7 @@ class StackLiveness:
 
     def query(self, at: int, calls: Sequence[int], functions: Sequence[int]) -> Query:
         """A question's frame of reference: the state at slot `at` in the last of its frames."""
-        instances = tuple(self.instance(calls, functions, frame) for frame in range(len(functions)))
+        instances = tuple([self.instance(calls, functions, frame) for frame in range(len(functions))])
         return Query(at, instances, self.calls_callback)
 
     def instance(self, calls: Sequence[int], functions: Sequence[int], frame: int) -> Instance:

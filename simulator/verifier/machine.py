@@ -32,7 +32,7 @@ from simulator.verifier.refusal import Refused, Unsupported
 from simulator.verifier.regs import ZERO, Reg
 from simulator.verifier.retval import return_range, returns_nothing
 from simulator.verifier.scalar import Domain, rules_of
-from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, Step
+from simulator.verifier.state import MAIN_CALLSITE, Frame, Holds, Ref, State, Step, frame_names
 from simulator.verifier.trail import Trail
 from simulator.verifier.typed import Typed
 from simulator.verifier.ways import ways_of
@@ -128,6 +128,7 @@ class Machine:
         self.mark_register = backtrack.mark_register if self.ways.precision_across_frames else prune_early.mark_register
         self.is_visited = prune_early.is_visited if not self.ways.scalar_ids_in_pruning else prune.is_visited
         self.loop_of = layout.loop
+        self.has_loops = any(layout.loop)
         self.effects = [backtrack.effect_of(insn) for insn in self.code]
         self.matters = [effect.matters for effect in self.effects]
         self.always = [backtrack.ALWAYS] * len(self.code)
@@ -462,10 +463,7 @@ class Machine:
 
     def frame_names(self) -> tuple[list[int], list[int]]:
         """The calls that led to the innermost frame, and the function of each frame."""
-        frames = self.state.frames
-        if len(frames) == 1:
-            return [], [frames[0].subprog]
-        return [frame.callsite for frame in frames[1:]], [frame.subprog for frame in frames]
+        return frame_names(self.state.frames)
 
     def name_frames(self) -> None:
         """Tells the stack analysis which functions run."""

@@ -34,6 +34,7 @@ from simulator.verifier.state import (
     SPILL,
     Slot,
     State,
+    frame_names,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _chain_of(m: Machine, state: State) -> Chain | None:
 
 
 def _enter_loop(m: Machine, state: State) -> None:
+    if not m.has_loops:
+        return
     chain = _chain(m, state)
     if chain is None:
         return
@@ -89,6 +92,8 @@ def _chain_text(chain: Chain) -> str:
 
 
 def _exit_loop(m: Machine, state: State) -> None:
+    if not m.visits:
+        return
     chain = _chain(m, state)
     if chain is None:
         return
@@ -157,7 +162,7 @@ def _let_go(m: Machine, state: State) -> None:
 def propagate_precision(m: Machine, old: State, cur: State) -> bool:
     """What an equal state needed precisely, the path that ends in `cur` needs too."""
     masks = Masks(len(cur.frames) - 1)
-    for number in range(len(old.frames) - 1, -1, -1):
+    for number in range(masks.frame, -1, -1):
         frame = old.frames[number]
         wanted, wanted_slots = frame.precise_regs, frame.precise_slots
         if frame.marks is not None:
@@ -188,8 +193,7 @@ def _clean(m: Machine, state: State) -> None:
     if state.frames[0].marks is not None:
         _clean_unread(m, state)
         return
-    calls = [frame.callsite for frame in state.frames[1:]]
-    functions = [frame.subprog for frame in state.frames]
+    calls, functions = frame_names(state.frames)
     assert isinstance(m.liveness, StackLiveness)  # else frames have marks
     query = m.liveness.query(state.idx, calls, functions) if any(frame.stack for frame in state.frames) else None
     for number, frame in enumerate(state.frames):
@@ -328,7 +332,7 @@ def bucket(m: Machine, idx: int, state: State) -> int:
 def is_visited(m: Machine, idx: int) -> bool:
     """Whether the current state need not be looked at further; makes it a checkpoint where that may help others."""
     cur = m.state
-    forced = m.forces[idx] or (m.ends_long_histories and len(cur.history) > 40)
+    forced = m.forces[idx] or (len(cur.history) > 40 and m.ends_long_histories)
     jumps, insns = m.jumps - m.jumps_at_checkpoint, m.processed - m.processed_at_checkpoint
     add = forced or (jumps >= 2 and insns >= 8)
     states = m.explored.get(bucket(m, idx, cur))
@@ -338,7 +342,8 @@ def is_visited(m: Machine, idx: int) -> bool:
         if add_or_hit is None:
             return True
         add = add_or_hit
-        m.max_states = max(m.max_states, m.seen_states)
+        if m.seen_states > m.max_states:
+            m.max_states = m.seen_states
     if add:
         add_checkpoint(m, idx, cur)
     return False

@@ -6,7 +6,7 @@ Source: struct bpf_verifier_state, bpf_func_state and bpf_stack_state of include
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -143,6 +143,13 @@ class Frame:
         missing = slots - len(self.stack)
         if missing > 0:
             self.stack.extend([EMPTY] * missing)
+
+
+def frame_names(frames: Sequence[Frame]) -> tuple[list[int], list[int]]:
+    """The calls that led to the innermost frame, and the function of each frame."""
+    if len(frames) == 1:
+        return [], [frames[0].subprog]
+    return [frame.callsite for frame in frames[1:]], [frame.subprog for frame in frames]
 
 
 @dataclass(slots=True)
