@@ -6,7 +6,7 @@ Invariant: func_info and line_info are checked in the kernel's order; what is fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from bpflisp.spec.btf import ENUMS, LINKAGE_GLOBAL, Btf, BtfError, BtfKind
@@ -149,7 +149,7 @@ def managed_kinds(target: MapDef) -> frozenset[str]:
     return _managed_in(target.btf, target.btf_value)
 
 
-@cache
+@lru_cache(1024)
 def _managed_in(btf: Btf, type_id: int, depth: int = 0) -> frozenset[str]:
     found: set[str] = set()
     resolved = btf.resolve(type_id)

@@ -240,6 +240,8 @@ def _slot_still_differs(m: Machine, ours: Frame, theirs: Frame, spi: int, exact:
     precise = ours.precise_slots >> spi & 1
     if other is not None and slot.types == ALL_SPILL == other.types:
         return _surely_unlike(slot.reg, other.reg, exact, precise)
+    if other is not None and slot.reg is NOTHING is other.reg:
+        return not _plain_safe(m, slot, other, ANY_IDS, exact)
     return not _slot_safe(m, slot, other, ANY_IDS, exact, precise)
 
 

@@ -411,10 +411,7 @@ def _join(m: Machine, idx: int, old: State, cur: State, in_loop: bool) -> None:
         return  # a callback outside of any loop: the call that runs it is no loop of its own
     if m.log.level >= 2:
         m.log.write(f"SCC backedge {_chain_text(chain)}\n")
-    closing = cur.copy()
-    closing.equal = old
-    closing.idx = idx
-    m.visits.setdefault(chain, Visit()).backedges.append(closing)
+    m.visits.setdefault(chain, Visit()).backedges.append(cur.closed_by(old, idx))
     m.backedges += 1
     m.note_states()
 

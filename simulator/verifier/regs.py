@@ -8,9 +8,11 @@ Source: enum bpf_reg_type, enum bpf_type_flag and struct bpf_reg_state of includ
 from __future__ import annotations
 
 from functools import cache
+from sys import getrefcount
 from typing import Any, Final
 
 from simulator.verifier.scalar import Scalar, const
+from simulator.verifier.scalar import drop_unused as drop_unused_scalars
 
 # The kinds of values. A type is one of these with flags or-ed to it.
 (
@@ -117,6 +119,14 @@ def scalar_reg(num: Scalar) -> Reg:
     if reg is None:
         reg = _SCALARS[num] = Reg(SCALAR, 0, num)
     return reg
+
+
+def drop_unused() -> None:
+    """Forget the numbers that no state and no constant holds; see `scalar.drop_unused`."""
+    for num in list(_SCALARS):
+        if getrefcount(_SCALARS[num]) <= 2:  # the dictionary's own, and that of the call
+            del _SCALARS[num]
+    drop_unused_scalars()
 
 
 def const_reg(number: int) -> Reg:

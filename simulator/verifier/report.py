@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Final
 
 from simulator.verdict import NO_ACCOUNT, Account, Reason, Verdict
 from simulator.verifier.layout import Layout, finish, prepare
@@ -20,6 +21,8 @@ from simulator.verifier.log import LEVELS, STATISTICS
 from simulator.verifier.machine import Machine
 from simulator.verifier.preamble import functions_text, preamble
 from simulator.verifier.refusal import Refused, code_of
+from simulator.verifier.regs import drop_unused
+from simulator.verifier.scalar import interned_count
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
@@ -72,14 +75,31 @@ def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int, 
 
 @contextmanager
 def garbage_left() -> Iterator[None]:
-    """Does not look for garbage: an exploration makes many objects and no cycles, and looking takes its time."""
+    """Does not look for garbage: an exploration makes many objects and no cycles, and looking takes its time.
+
+    What numbers were met is kept from program to program, since programs are alike, but not without end.
+    """
     enabled = gc.isenabled()
     gc.disable()
+    with _counting:
+        _running.append(True)
     try:
         yield
     finally:
+        with _counting:
+            _running.pop()
+            if not _running and interned_count() > _MOST_KEPT:
+                gc.collect()  # a machine and its steps refer to each other, and to the numbers
+                drop_unused()
         if enabled:
             gc.enable()
+
+
+_MOST_KEPT: Final = 50_000
+"""Numbers that are kept from one exploration to the next: some 40 MB."""
+_running: Final[list[bool]] = []
+"""An entry for each exploration under way, in all threads."""
+_counting: Final = Lock()
 
 
 def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) -> tuple[Machine, Refused | None]:

@@ -7,7 +7,7 @@ is used from the first load on that names it, and checked against the program th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Final
 
 from bpflisp.spec import isa
@@ -232,7 +232,7 @@ class Resolver:
 _PAGE = 4096
 
 
-@cache
+@lru_cache(8)
 def percpu_names(kernel_btf: Btf | None) -> frozenset[str]:
     """The variables of the kernel of which each CPU has its own."""
     section = None if kernel_btf is None else kernel_btf.find(".data..percpu", BtfKind.DATASEC)

@@ -226,6 +226,24 @@ class State:
         new.chain = ()
         return new
 
+    def closed_by(self, old: State, idx: int) -> State:
+        """What is kept of a path that ended at `idx` in a state equal to `old`: how it came there.
+
+        What its registers and stack held is not asked again, and a loop may end many thousand paths: the frames are
+        those of `old`.
+        """
+        new = State()
+        new.frames = old.frames
+        new.holds = self.holds
+        new.parent = self.parent
+        new.idx = idx
+        new.first = self.first
+        new.last = self.last
+        new.depth = self.depth
+        new.history = self.history
+        new.equal = old
+        return new
+
     @property
     def frame(self) -> Frame:
         """The innermost function."""

@@ -5,6 +5,7 @@ The knowledge is a tnum over 64 bits and four ranges: signed and unsigned, of th
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import Final, TypeAlias
 
 from simulator.verifier.tnum import M32, M64
@@ -90,7 +91,10 @@ def signed32(number: int) -> int:
 _interned: dict[Fields, Scalar] = {}
 _consts: dict[int, Scalar] = {}
 emptied_with_interned: list[dict[Fields, Scalar]] = []
-"""What other modules keep of interned scalars; `clear_interned` empties these, too."""
+"""What other modules keep of interned scalars; `drop_unused` empties these, too."""
+
+_HELD_BY_US: Final = 2
+"""The references to an object that a dictionary alone holds, as `getrefcount` counts them: it adds its own."""
 
 
 def intern_fields(fields: Fields) -> Scalar:
@@ -122,16 +126,18 @@ UNKNOWN: Final = intern_fields((0, M64, *UNBOUNDED))
 """A scalar of which nothing is known."""
 
 
-def clear_interned() -> None:
-    """Forget all scalars but `UNKNOWN`, to give memory back.
+def drop_unused() -> None:
+    """Forget the scalars that nothing but this module refers to, to give memory back.
 
-    Scalars held from before are no longer equal to new ones: drop them, and every `Domain`, first.
+    Those that something holds stay the one object with their fields. To be called while no program is explored, since
+    what is being computed is held by nothing yet.
     """
-    _interned.clear()
     _consts.clear()
     for kept in emptied_with_interned:
         kept.clear()
-    _interned[UNKNOWN.fields] = UNKNOWN
+    for fields in list(_interned):
+        if getrefcount(_interned[fields]) <= _HELD_BY_US:
+            del _interned[fields]
 
 
 def interned_count() -> int:
