@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import uuid
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,12 +12,11 @@ from bpflisp import compile_file
 from simulator.engines.engine import EngineUnavailable
 from simulator.loader import load
 from simulator.program import Object
-from tests import oracle
+from tests import bpftool, oracle
 from tests.agreement.fixtures import EVERY_ENGINE, Case, Fixture, all_fixtures, cases, check, play
 from tests.agreement.fixtures import fixture as fixture_named
 
 FORMS = ("lisp", "twin")
-BPFFS = Path("/sys/fs/bpf")
 
 every_object = pytest.mark.parametrize("form", FORMS)
 every_fixture = pytest.mark.parametrize("fixture", all_fixtures(), ids=lambda fixture: fixture.name)
@@ -81,20 +77,9 @@ def test_it_is_verified_as_the_kernel_verifies_it(fixture: Fixture, form: str) -
 @every_object
 @every_fixture
 def test_libbpf_loads_it(fixture: Fixture, form: str, tmp_path: Path) -> None:
-    bpftool = shutil.which("bpftool") or shutil.which("bpftool", path="/usr/sbin:/sbin")
-    works, why = oracle.available()
-    if bpftool is None or not works:
-        pytest.skip("bpftool is not installed" if works else why)
     made = tmp_path / f"{fixture.name}.o"
     made.write_bytes(_compiled(fixture.source) if form == "lisp" else fixture.twin.read_bytes())
     # libbpf does not know the chapter's sections xdp/handler_a and xdp/handler_b: the type is given.
     kind = ["type", "xdp"] if fixture.name == "dispatch" else []
-    pins = BPFFS / f"bpflisp_{uuid.uuid4().hex}"
-    done = subprocess.run(
-        [bpftool, "prog", "loadall", made, pins, *kind], capture_output=True, text=True, check=False, timeout=60
-    )
-    if pins.exists():
-        shutil.rmtree(pins)
-    if "bpffs" in done.stderr or "can't mount" in done.stderr:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
+    with bpftool.loaded(made, *kind) as pins:
+        assert {pin.name for pin in pins.iterdir()} - {"maps"} == set(_object(fixture.name, form))
