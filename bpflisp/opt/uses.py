@@ -60,8 +60,11 @@ class Uses:
         return self._count.get(value, 0) == 1
 
     def only_tested(self, value: Value) -> bool:
-        """Whether comparisons and branches are all that use it, so that its bounds serve nothing."""
-        return self._count.get(value, 0) == self._tests.get(value, 0)
+        """Whether comparisons and branches are all that use it, so that its bounds serve nothing.
+
+        Of a value that is newer than this object nobody knows yet, and the answer is no.
+        """
+        return value in self._count and self._count[value] == self._tests.get(value, 0)
 
     def needs_bounds(self, value: Value) -> bool:
         """Whether it may become part of an address or an argument, or end a loop: the verifier asks for bounds there.
