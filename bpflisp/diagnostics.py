@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from bpflisp.lean import dataclass, field
 
 MAX_SHOWN_LINE = 160
 """Characters of a source line that are shown; of a longer one, the part around the caret."""

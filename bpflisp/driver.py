@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpflisp import link
@@ -28,6 +27,7 @@ from bpflisp.front.tree import Local
 from bpflisp.front.types import Number, Pointer, Region, align_of, c_name, to_btf
 from bpflisp.front.unit import MapDecl, ProgramDecl, Unit
 from bpflisp.ir.ssa import Function, Position
+from bpflisp.lean import dataclass, field
 from bpflisp.opt import run as optimise
 from bpflisp.spec import btf_build as btf
 from bpflisp.spec import maps

@@ -10,10 +10,10 @@ store or make values again; what it left out may only be a copy, or a value that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from bpflisp.back.machine import ADD_IMM, FIRST_VIRTUAL, MOV_IMM, MBlock, MFunction, MInsn
 from bpflisp.ir.ssa import Slot
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec.isa import ALU32, ALU_CODES, FRAME_POINTER, LD_IMM64_OPCODE, Kind, Op
 
 Place = int | Slot

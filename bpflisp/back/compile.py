@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 
 from bpflisp.back.audit import audit, snapshot
 from bpflisp.back.emit import emit
@@ -19,6 +18,7 @@ from bpflisp.back.tails import merge_tails
 from bpflisp.back.target import Target
 from bpflisp.ir.clone import clone_function
 from bpflisp.ir.ssa import Function
+from bpflisp.lean import dataclass, replace
 
 _SMALL = 2000
 """Functions of so many instructions are compiled in more than one way, to keep the shortest."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from bpflisp.back.liveness import before, bits, live_in_sets, live_out, members
 from bpflisp.back.machine import ALLOCATABLE, MFunction, MInsn
+from bpflisp.lean import dataclass, field
 
 MACHINE = bits(ALLOCATABLE)
 

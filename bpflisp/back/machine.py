@@ -8,10 +8,10 @@ immediate stands for, which registers a call reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 
 from bpflisp.ir.ssa import CoreAccess, Position, Slot
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import (
     ALU32,

@@ -7,7 +7,6 @@ has machine registers alone; `audit.py` proves it independently.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
 from bpflisp.back.interference import Interference, build
@@ -16,6 +15,7 @@ from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MFunctio
 from bpflisp.back.rename import rename
 from bpflisp.back.slots import share_spills
 from bpflisp.ir.ssa import Position, Slot
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec.isa import FRAME_POINTER, LDX, MODE_MEM, SIZE_BITS, STX, Kind
 
 COLOURS = len(ALLOCATABLE)

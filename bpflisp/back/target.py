@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from bpflisp.lean import dataclass
 from bpflisp.spec.isa import JUMP_CODES, ROWS, Op
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,8 @@ def program_of(obj: Object, name: str | None) -> Program:
     try:
         return obj[name]
     except KeyError as problem:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, obj.programs, n=1)
         help = f"did you mean --prog {near[0]}?" if near else _choices(obj)
         text = str(problem.args[0]).replace(f" in {obj.path}; it has {', '.join(obj.programs)}", "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 
 from bpflisp.diagnostics import Diagnostic, Span, warning
 from bpflisp.front import tree
@@ -17,7 +16,7 @@ from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import NEVER, SCALARS, U32, U64, UNKNOWN, Number, Pointer, Region, c_name
 from bpflisp.front.unit import ProgramDecl, Unit
-from bpflisp.spec import kfuncs
+from bpflisp.lean import dataclass, field, replace
 from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
 
 MAX_EXPANSIONS = 200
@@ -283,6 +282,8 @@ class Checker:
         name = head.name
         if self.unit.is_broken(name):
             return TOLD
+        from bpflisp.spec import kfuncs
+
         if kfuncs.by_name(c_name(name)) is not None:
             because = "it is a kernel function (kfunc), and those are not built yet"
             return fail("not-built", f"`{text(head)}` cannot be called", because=because)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from bpflisp.diagnostics import Span
 from bpflisp.front import tree
@@ -11,6 +10,7 @@ from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_arithmetic import extend, is_zero
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import C_SPELLINGS, NEVER, U64, UNKNOWN, Never, Number, Pointer, join
+from bpflisp.lean import dataclass, replace
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, elements, fail, intern, text
 
 _DECLARE = intern("DECLARE")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library
 from bpflisp.front.check_places import Place, place
 from bpflisp.front.tree import Tree
 from bpflisp.front.types import SCALARS, U64, Number, Pointer, Region, Type, c_name
 from bpflisp.front.unit import ProgramDecl
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec import contexts, programs
 from bpflisp.spec.contexts import Access, Field, Struct
 from bpflisp.syntax.forms import Cons, Symbol, element_span, fail, intern, text

@@ -231,9 +231,9 @@ def _result(helper: Helper, proto: helpers.Proto) -> Type:
 
 def _register_all() -> None:
     """Every helper is a form, under its name with or without `bpf-`; its own forms take precedence."""
-    for helper in helpers.all_helpers():
-        if helper.id:
-            name = helper.short_name.upper().replace("_", "-")
+    for short_name, number in helpers.known().items():
+        if number:
+            name = short_name.upper().replace("_", "-")
             if name != "LOOP":  # Common Lisp's `loop`, which no program means by it
                 LIBRARY.setdefault(name, call_helper)
             LIBRARY.setdefault(f"BPF-{name}", call_helper)

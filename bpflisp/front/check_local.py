@@ -6,8 +6,6 @@ written. So it may use and assign to what is around it, and may not call itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, Handler, library
 from bpflisp.front.check_arithmetic import head_of, is_zero
@@ -15,6 +13,7 @@ from bpflisp.front.check_binding import make_local, parameter, typed_by_declarat
 from bpflisp.front.check_places import sequence
 from bpflisp.front.tree import BlockMark, Local, Tree
 from bpflisp.front.types import NEVER, Never, join
+from bpflisp.lean import dataclass
 from bpflisp.syntax.evaluator import Macro
 from bpflisp.syntax.forms import NIL, Cons, Symbol, cells, element_span, elements, fail, text
 

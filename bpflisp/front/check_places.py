@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 from bpflisp.front import tree
 from bpflisp.front.check import TOLD, Checker, core, require_writable
@@ -11,6 +10,7 @@ from bpflisp.front.check_arithmetic import binary, extend, head_of, swap
 from bpflisp.front.check_binding import assign
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import NEVER, U64, ArrayOf, Never, Number, Pointer, Struct
+from bpflisp.lean import dataclass, field, replace
 from bpflisp.spec.isa import Op
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, element_span, fail, text
 

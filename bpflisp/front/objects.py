@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from bpflisp.diagnostics import Span
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import U64, ArrayOf, Number, Pointer, Region, Struct, Type, c_name
+from bpflisp.lean import dataclass, field
 from bpflisp.syntax.forms import Cons
 
 MAX_PARAMETERS = 5

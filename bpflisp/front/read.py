@@ -119,7 +119,7 @@ def _constants() -> dict[Symbol, int]:
     plus |= {c_name(name).replace("_", "-"): value for name, value in headers.BUILTIN_CONSTANTS.items()}
     plus |= {f"bpf-map-type-{kind.name.replace('_', '-')}": kind.number for kind in maps.all_map_types()}
     plus |= {"bpf-f-no-prealloc": maps.F_NO_PREALLOC, **headers.INSTRUCTION_CONSTANTS}
-    plus |= {f"bpf-func-{helper.short_name.replace('_', '-')}": helper.id for helper in helpers.all_helpers()}
+    plus |= {f"bpf-func-{name.replace('_', '-')}": number for name, number in helpers.known().items()}
     constants = {symbol(f"+{name}+"): value for name, value in plus.items()}
     constants |= {symbol(name): value for name, value in headers.BUILTIN_CONSTANTS.items()}
     constants |= {symbol(name): value for name, value in headers.MORE_CONSTANTS.items()}

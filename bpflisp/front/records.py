@@ -7,10 +7,10 @@ endian; a member that is an array is a vector of numbers, one that is a struct i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from bpflisp.front.types import ArrayOf, Number, Struct
 from bpflisp.front.unit import Unit
+from bpflisp.lean import dataclass
 from bpflisp.syntax.data import keywords_of, sequence
 from bpflisp.syntax.forms import elements, intern, text
 

@@ -7,12 +7,12 @@ does is what `front.lower` makes of it; what can go wrong has been said by the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from bpflisp.diagnostics import Span
 from bpflisp.front.types import U64, Type
 from bpflisp.front.types import Number as NumberType
 from bpflisp.ir.ssa import CoreAccess
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op
 

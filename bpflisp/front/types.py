@@ -7,11 +7,11 @@ word is that number, zero- or sign-extended.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass, field, replace
 from bpflisp.spec import btf_build as btf
 
 

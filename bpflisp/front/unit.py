@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from bpflisp.diagnostics import Diagnostics, Source, Span
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
 from bpflisp.front.types import (
@@ -11,6 +9,7 @@ from bpflisp.front.types import (
     Struct,
     c_name,
 )
+from bpflisp.lean import dataclass, field
 from bpflisp.spec import btf_build, maps
 from bpflisp.syntax.evaluator import Interpreter
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from bpflisp.ir import ssa
 from bpflisp.ir.dataflow import reverse_postorder
 from bpflisp.ir.ssa import Call, CallKind, Function, Instr, Leaf, Slot, Value
+from bpflisp.lean import dataclass
 from bpflisp.spec import helpers
 from bpflisp.spec.alu import M64
 from bpflisp.spec.helpers import RetType

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
 from bpflisp.ir import ssa
 from bpflisp.ir.ssa import Call, CallKind, Function, Instr, Leaf, Slot, Value
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.alu import M64, byte_order, compare, compute, signed
 from bpflisp.spec.isa import Op
 

@@ -14,10 +14,10 @@ Build functions with `bpflisp.ir.builder.Builder`; `bpflisp.ir.text` prints and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.alu import M64
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Op

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from bpflisp.lean import dataclass
 from bpflisp.link.values import LinkError, LinkFunction, LinkGlobal, LinkMap
 from bpflisp.spec import maps as map_types
 from bpflisp.spec.btf import LINKAGE_EXTERN, LINKAGE_GLOBAL, LINKAGE_STATIC

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.btf_build import CType, Signature
 from bpflisp.spec.insn import Insn
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Place, Space, overlap, place_of, root, slots_passed, space
 from bpflisp.ir.ssa import Call, CallKind, Instr, Slot
+from bpflisp.lean import dataclass
 from bpflisp.spec import helpers
 from bpflisp.spec.helpers import ArgType
 

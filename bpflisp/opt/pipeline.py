@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from bpflisp.ir.ssa import Function, Module
 from bpflisp.ir.validate import validate
+from bpflisp.lean import dataclass
 from bpflisp.opt.cfg import drop_unreachable, tidy
 from bpflisp.opt.dce import drop_dead
 from bpflisp.opt.dse import drop_dead_stores

@@ -9,9 +9,9 @@ proven for all operands at four bits by a test, and fired by another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.isa import Op
 
 Pattern: TypeAlias = "str | int | tuple[Op, Pattern, Pattern]"

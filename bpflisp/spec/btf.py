@@ -13,12 +13,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
+
+from bpflisp.lean import dataclass
 
 MAGIC: Final = 0xEB9F
 VERSION: Final = 1

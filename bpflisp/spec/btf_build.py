@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.btf import HEADER, INT_BOOL, INT_CHAR, INT_SIGNED, MAGIC, VERSION, BtfKind
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.btf import MAGIC, VERSION, Btf, BtfError
 
 _T = TypeVar("_T")

@@ -7,11 +7,11 @@ types come from the kernel's BTF (tracing, lsm, struct_ops, ext) is not here: `a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec import kernels
 from bpflisp.spec.tabledata import numbers, prefer, table
 

@@ -6,8 +6,9 @@ Source: the System V ABI, 64-bit little-endian; relocation types from the LLVM d
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from typing import Final
+
+from bpflisp.lean import dataclass, field
 
 MAGIC: Final = b"\x7fELF"
 CLASS_64, DATA_LITTLE, DATA_BIG, VERSION = 2, 1, 2, 1

@@ -7,9 +7,9 @@ hold: time and memory are bounded by its length. Raises ElfError, which says wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from bpflisp.lean import dataclass
 from bpflisp.spec import elf
 
 _LARGEST_SECTION_COUNT = 0xFF00

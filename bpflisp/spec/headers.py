@@ -8,9 +8,10 @@ as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from bpflisp.lean import dataclass
 
 
 @dataclass(frozen=True, slots=True)

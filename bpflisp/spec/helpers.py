@@ -7,11 +7,12 @@ that of 6.12.117, with what 6.18.44 answered differently. Reading is lazy: nothi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec import kernels
 from bpflisp.spec.tabledata import numbers, prefer, table
 
@@ -196,8 +197,9 @@ def _by_id() -> dict[int, Helper]:
 
 
 @cache
-def _by_name() -> dict[str, Helper]:
-    return {helper.name: helper for helper in _by_id().values()}
+def known() -> Mapping[str, int]:
+    """The number of every helper by its name without bpf_; no more of the table is looked at."""
+    return MappingProxyType({row["name"].removeprefix("bpf_"): row["id"] for row in table("helpers")})
 
 
 def _row(helper_id: int) -> dict[str, Any]:
@@ -228,7 +230,8 @@ def by_id(helper_id: int) -> Helper | None:
 
 def by_name(name: str) -> Helper | None:
     """The helper of this name, with or without bpf_; None where there is none."""
-    return _by_name().get(name) or _by_name().get(f"bpf_{name}")
+    number = known().get(name.removeprefix("bpf_"))
+    return by_id(number) if number is not None else None
 
 
 def helper_name(helper_id: int, kernel: str = "6.18") -> str:

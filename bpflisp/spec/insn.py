@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.isa import LD_IMM64_OPCODE, Row, row_of
 
 SLOT_SIZE = 8

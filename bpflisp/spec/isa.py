@@ -9,11 +9,12 @@ and its successors, and from what kernel 6.18 answered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
 from typing import Final
+
+from bpflisp.lean import dataclass
 
 # The class: the low three bits of an opcode.
 LD, LDX, ST, STX, ALU32, JMP, JMP32, ALU64 = range(8)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.rules import RULES, Rule
 from bpflisp.spec.tabledata import table
 

@@ -7,10 +7,10 @@ gives is decided by BTF and by its flags (acquire, release, null, rcu, sleepable
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.tabledata import prefer, table
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec import maps
 
 ENOTSUPP: Final = 524

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.tabledata import table
 
 # Bits of map_flags.

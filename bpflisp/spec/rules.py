@@ -8,8 +8,9 @@ the same form, the first release in which it no longer holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from bpflisp.lean import dataclass
 
 Version = tuple[int, int, int]
 

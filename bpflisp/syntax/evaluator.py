@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 from bpflisp.diagnostics import Diagnostic
+from bpflisp.lean import dataclass, replace
 from bpflisp.syntax import lambda_list
 from bpflisp.syntax.forms import (
     NIL,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
+from bpflisp.lean import dataclass, field
 from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, cells, elements, fail, text
 
 _DIRECTIVE = re.compile(r"~((?:'.|[+-]?\d+|[vV#])?(?:,(?:'.|[+-]?\d+|[vV#])?)*)([:@]*)(.)", re.DOTALL)

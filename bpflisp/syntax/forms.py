@@ -9,11 +9,11 @@ the cell; a cell that a macro made has none, and the error falls back on the nea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
 from bpflisp.diagnostics import Diagnostic, Span, error
+from bpflisp.lean import dataclass
 
 
 class Symbol:

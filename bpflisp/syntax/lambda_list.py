@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from bpflisp.diagnostics import Span
+from bpflisp.lean import dataclass, field
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, element_span, fail, intern, lisp_list, text
 
 

@@ -6,10 +6,10 @@ A loop is compiled to clauses in the order of the text; each turn runs them in t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import count as counting
 from typing import Any
 
+from bpflisp.lean import dataclass, field
 from bpflisp.syntax import lambda_list
 from bpflisp.syntax.evaluator import BlockExit, Interpreter, Scope
 from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, elements, fail, intern, lisp_list, text
