@@ -33,10 +33,20 @@ def define_records(unit: Unit, struct: Struct) -> None:
     }
     for name, function in functions.items():
         unit.interpreter.functions.setdefault(intern(name), function)
+    for member in struct.fields:
+        unit.interpreter.writers[intern(f"{struct.name}-RECORD-{member}")] = _writer(struct, member)
 
 
 def _reader(struct: Struct, member: str) -> Callable[[object], object]:
     return lambda record: _checked(record, struct).values[member]
+
+
+def _writer(struct: Struct, member: str) -> Callable[[object, object], object]:
+    def write(new: object, record: object) -> object:
+        _checked(record, struct).values[member] = new
+        return new
+
+    return write
 
 
 def _checked(record: object, struct: Struct) -> Record:

@@ -13,10 +13,9 @@ from typing import Any
 from bpflisp.syntax.data import (
     MAX_BITS,
     Function,
-    keywords_of,
     truth,
 )
-from bpflisp.syntax.forms import NIL, fail, text
+from bpflisp.syntax.forms import fail, text
 
 
 def _number(value: Any) -> Any:
@@ -112,16 +111,6 @@ def _remainder(dividend: Any, divisor: Any) -> Any:
     return dividend - divisor * int(Fraction(dividend) / Fraction(divisor))
 
 
-def _parse_integer(value: Any, *rest: Any) -> object:
-    options = keywords_of(rest)
-    if options.get("JUNK-ALLOWED", NIL) is not NIL:
-        try:
-            return int(value, options.get("RADIX", 10))
-        except ValueError:
-            return NIL
-    return int(value, options.get("RADIX", 10))
-
-
 NUMBERS: dict[str, Function] = {
     "+": _add, "*": _multiply, "-": _subtract, "/": _divide,
     "=": _chain(operator.eq), "<": _chain(operator.lt), ">": _chain(operator.gt), "<=": _chain(operator.le),
@@ -143,7 +132,24 @@ NUMBERS: dict[str, Function] = {
     "LCM": lambda *ns: math.lcm(*ns), "SIGNUM": lambda n: (n > 0) - (n < 0),
     "ZEROP": lambda n: truth(_number(n) == 0), "PLUSP": lambda n: truth(_number(n) > 0),
     "MINUSP": lambda n: truth(_number(n) < 0), "EVENP": lambda n: truth(_integer(n) % 2 == 0),
-    "ODDP": lambda n: truth(_integer(n) % 2), "PARSE-INTEGER": _parse_integer,
+    "ODDP": lambda n: truth(_integer(n) % 2),
     "NUMERATOR": lambda n: Fraction(n).numerator, "DENOMINATOR": lambda n: Fraction(n).denominator,
+}  # fmt: skip
+_BITWISE: dict[str, Callable[[int, int], int]] = {
+    "AND": operator.and_, "IOR": operator.or_, "XOR": operator.xor, "EQV": lambda a, b: ~(a ^ b),
+    "NAND": lambda a, b: ~(a & b), "NOR": lambda a, b: ~(a | b), "ANDC1": lambda a, b: ~a & b,
+    "ANDC2": lambda a, b: a & ~b, "ORC1": lambda a, b: ~a | b, "ORC2": lambda a, b: a | ~b,
+}  # fmt: skip
+NUMBERS |= {
+    f"LOG{name}": (lambda a, b, compute=compute: compute(_integer(a), _integer(b)))
+    for name, compute in _BITWISE.items()
+    if name not in ("AND", "IOR", "XOR", "EQV")
+}
+NUMBERS |= {
+    "LOGEQV": lambda *ns: reduce(_BITWISE["EQV"], map(_integer, ns), -1),
+    "FLOAT": lambda n, *_: float(_number(n)), "RATIONAL": lambda n: _plain(Fraction(_number(n))),
+    "EXP": lambda n: math.exp(_number(n)), "SIN": lambda n: math.sin(_number(n)), "COS": lambda n: math.cos(_number(n)),
+    "RATIONALP": lambda n: truth(isinstance(n, int | Fraction)),
+    "REALP": lambda n: truth(isinstance(n, int | float | Fraction)),
 }  # fmt: skip
 NUMBERS["BIT-AND"], NUMBERS["BIT-OR"], NUMBERS["BIT-XOR"] = (NUMBERS[n] for n in ("LOGAND", "LOGIOR", "LOGXOR"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bpflisp.syntax.evaluator import Interpreter, Scope
+from bpflisp.syntax.evaluator import Interpreter, Scope, SymbolMacro
 from bpflisp.syntax.forms import (
     NIL,
     Cons,
+    Symbol,
     atom_text,
     elements,
     fail,
@@ -51,8 +52,17 @@ def assert_definition(definition: object, form: Cons) -> None:
 def _defun(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     assert_definition(form.cdr, form)
     assert isinstance(form.cdr, Cons)
+    if isinstance(form.cdr.car, Cons) and form.cdr.car.car is intern("SETF"):
+        return _defun_setf(interpreter, form.cdr.car, form.cdr.cdr, scope)
     name = name_of(form.cdr.car, "`defun`")
     interpreter.functions[name] = interpreter.closure(form.cdr.cdr, scope, name.name)
+    return name
+
+
+def _defun_setf(interpreter: Interpreter, name: Cons, definition: object, scope: Scope) -> object:
+    """`(defun (setf name) (new parameter...) body...)`: what writes the place `(name argument...)`."""
+    reader = name_of(elements(name)[-1], "`defun`")
+    interpreter.writers[reader] = interpreter.closure(definition, scope, reader.name)
     return name
 
 
@@ -71,7 +81,19 @@ def _define_symbol_macro(interpreter: Interpreter, form: Cons, _: Scope) -> obje
     items = arguments(form, 2, 2)
     name = name_of(items[0], "`define-symbol-macro`")
     interpreter.symbol_macros[name] = items[1]
+    interpreter.symbol_macros_used = True
     return name
+
+
+@special("symbol-macrolet")
+def _symbol_macrolet(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    definitions, *body = arguments(form, 1)
+    inner = Scope(scope)
+    for definition in elements(definitions):
+        name, stands_for = elements(definition)
+        inner.variables[name_of(name, "`symbol-macrolet`")] = SymbolMacro(stands_for)
+    interpreter.symbol_macros_used = True
+    return interpreter.progn(lisp_list(body), inner)
 
 
 @special("defconstant", "defparameter", "defvar")
@@ -124,5 +146,40 @@ def _assert(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
 
 
 @special("check-type")
-def _check_type(_: Interpreter, __: Cons, ___: Scope) -> object:
+def _check_type(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    from bpflisp.syntax.functions import is_of_type
+
+    place, kind, *_ = arguments(form, 2, 3)
+    value = interpreter.value(place, scope)
+    if not is_of_type(value, kind, interpreter):
+        raise fail("assertion", f"`{text(place)}` is `{text(value, 40)}`, and no `{text(kind)}`", form.span)
     return NIL
+
+
+@special("deftype")
+def _deftype(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(deftype name () specifier)`."""
+    items = arguments(form, 3)
+    name = name_of(items[0], "`deftype`")
+    interpreter.types[name] = interpreter.progn(lisp_list(items[2:]), Scope(scope))
+    return name
+
+
+@special("define-modify-macro")
+def _define_modify_macro(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(define-modify-macro name (parameter...) function)`: gives a place what the function makes of its value."""
+    name, params, function, *_ = arguments(form, 3, 4)
+    place = interpreter.gensym("place")
+    required = [each for each in elements(params) if not (isinstance(each, Symbol) and each.name.startswith("&"))]
+    names = [each.car if isinstance(each, Cons) else each for each in required]
+    call = [intern("LIST"), _quote(intern("SETF")), place, lisp_list(
+        [intern("LIST"), _quote(function), place, *names])]  # fmt: skip
+    definition = Cons(Cons(place, params), Cons(lisp_list(call), NIL))
+    interpreter.macros[name_of(name, "`define-modify-macro`")] = interpreter.macro(
+        name_of(name, "`define-modify-macro`"), definition, scope
+    )
+    return name
+
+
+def _quote(form: object) -> object:
+    return lisp_list([intern("QUOTE"), form])

@@ -40,19 +40,27 @@ DECLARE = intern("DECLARE")
 class Scope:
     """Lexical variables, functions and macros, and the scope around them."""
 
-    __slots__ = ("blocks", "functions", "parent", "variables")
+    __slots__ = ("blocks", "functions", "labels", "parent", "variables")
 
     def __init__(self, parent: Scope | None = None) -> None:
         self.parent = parent
         self.variables: dict[Symbol, object] = {}
         self.functions: dict[Symbol, object] = {}
         self.blocks: dict[Symbol, object] = {}
+        self.labels: dict[object, int] | None = None
 
 
 class Values(tuple[object, ...]):
     """Several values of one form; where one is expected, the first counts."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SymbolMacro:
+    """What `symbol-macrolet` binds a name to: the form that it stands for."""
+
+    form: object
 
 
 class BlockExit(Exception):  # noqa: N818  (no error)
@@ -147,6 +155,10 @@ class Interpreter:
         self.macros: dict[Symbol, Macro] = {}
         self.setfs: dict[Symbol, Macro] = {}
         self.symbol_macros: dict[Symbol, object] = {}
+        self.symbol_macros_used = False
+        self.types: dict[Symbol, object] = {}
+        self.tags: list[object] = []
+        self.writers: dict[Symbol, Callable[..., object]] = {}
         self.variables: dict[Symbol, object] = {}
         self.dynamic: set[Symbol] = set()
         self.constants: set[Symbol] = set()
@@ -204,7 +216,8 @@ class Interpreter:
         if self.fuel < 0:
             raise OutOfFuel
         if isinstance(form, Symbol):
-            return self.variable(form, scope)
+            stands_for = self.symbol_macro(form, scope) if self.symbol_macros_used else None
+            return self.variable(form, scope) if stands_for is None else self.eval(stands_for.car, scope)
         if not isinstance(form, Cons):
             return form
         try:
@@ -213,6 +226,15 @@ class Interpreter:
             if problem.diagnostic.span is None and form.span is not None:
                 problem.diagnostic = replace(problem.diagnostic, span=form.span)
             raise
+
+    def symbol_macro(self, name: Symbol, scope: Scope | None) -> Cons | None:
+        """A cell with the form that a symbol stands for; None where it is a variable."""
+        while scope is not None:
+            if name in scope.variables:
+                found = scope.variables[name]
+                return Cons(found.form, NIL) if isinstance(found, SymbolMacro) else None
+            scope = scope.parent
+        return Cons(self.symbol_macros[name], NIL) if name in self.symbol_macros else None
 
     def _eval_list(self, form: Cons, scope: Scope) -> object:
         head = form.car

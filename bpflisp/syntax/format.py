@@ -1,4 +1,9 @@
-"""`format` at compile time: ~a ~s ~d ~x ~b ~o ~c ~% ~& ~~ ~{ ~} ~^ ~[ ~; ~] ~p ~* ~( ~) with their usual parameters."""
+"""`format` at compile time, with the usual parameters of its directives:
+
+    ~a ~s ~w ~d ~x ~b ~o ~r ~f ~$ ~c ~p   ~% ~& ~~ ~t   ~{ ~} ~^ ~[ ~; ~] ~( ~) ~* ~?
+
+Numbers in words (`~r` without a base) and pretty printing (`~<`, `~_`, `~i`) are refused.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +43,15 @@ class _Arguments:
 class _Output:
     parts: list[str] = field(default_factory=list)
     size: int = 0
+    column: int = 0
 
     def write(self, piece: str) -> None:
         self.size += len(piece)
         if self.size > _LIMIT:
             raise fail("too-big", "`format` writes more than a million characters")
         self.parts.append(piece)
+        _, newline, last = piece.rpartition("\n")
+        self.column = len(last) if newline else self.column + len(piece)
 
 
 def format_text(control: Any, args: Sequence[Any]) -> str:
@@ -87,8 +95,31 @@ def _directive(control: str, found: re.Match[str], args: _Arguments, output: _Ou
     if name == "\n":
         rest = control[found.end() :]
         return found.end() + len(rest) - len(rest.lstrip())
-    output.write(_simple(name, found[2], params, args))
+    if name == "&":
+        count = params[0] if params and isinstance(params[0], int) else 1
+        output.write("\n" * min(count - (not output.column) if count else 0, _LIMIT))
+    elif name == "t":
+        output.write(_tabulated(output.column, found[2], params))
+    elif name == "?":
+        inner = args.next()
+        if not isinstance(inner, str):
+            raise fail("bad-format", f"`~?` takes a string, not `{text(inner)}`")
+        _run(inner, args if "@" in found[2] else _Arguments(elements(args.next())), output)
+    else:
+        output.write(_simple(name, found[2], params, args))
     return found.end()
+
+
+def _tabulated(column: int, flags: str, params: list[Any]) -> str:
+    """`~column,stepT`: spaces up to a column, beyond it to the next step; with `@`, so many and up to a step."""
+    target, step = (params[at] if len(params) > at and isinstance(params[at], int) else 1 for at in (0, 1))
+    if "@" in flags:
+        spaces = target + (-(column + target) % step if step else 0)
+    elif column < target:
+        spaces = target - column
+    else:
+        spaces = step - (column - target) % step if step else 0
+    return " " * min(spaces, _LIMIT)
 
 
 def _parameter(piece: str, args: _Arguments) -> Any:
@@ -175,12 +206,12 @@ def _cased(body: str, flags: str, args: _Arguments) -> str:
 def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
     count = params[0] if params and isinstance(params[0], int) else 1
     match name:
-        case "%" | "&":
+        case "%":
             return "\n" * min(count, _LIMIT)
         case "~":
             return "~" * min(count, _LIMIT)
-        case "a" | "s":
-            return _padded(_shown(args.next(), name == "s"), params, left="@" in flags)
+        case "a" | "s" | "w":
+            return _padded(_shown(args.next(), name != "a"), params, left="@" in flags)
         case "d" | "x" | "b" | "o":
             return _number(args.next(), name, flags, params)
         case "c":
@@ -188,9 +219,15 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
             return value.char if isinstance(value, Character) else text(value)
         case "p":
             value = args.items[args.at - 1] if ":" in flags else args.next()
-            return "" if value == 1 else "s"
+            one, many = ("y", "ies") if "@" in flags else ("", "s")
+            return one if value == 1 else many
         case "*":
-            args.at += -count if ":" in flags else count
+            if "@" in flags:
+                args.at = count if params else 0
+            else:
+                args.at += -count if ":" in flags else count
+            if not 0 <= args.at <= len(args.items):
+                raise fail("bad-format", "`~*` goes beyond the arguments of `format`")
             return ""
         case "^":
             if not args.left:
@@ -198,7 +235,9 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
             return ""
         case "f":
             return _fixed(args.next(), params)
-        case "r":
+        case "$":
+            return _fixed(args.next(), [None, count if params else 2])
+        case "r" if params and isinstance(params[0], int):
             return _number(args.next(), "d", flags, params[1:], base=count)
     raise fail("bad-format", f"`~{name}` is not known in a format")
 

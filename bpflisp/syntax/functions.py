@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from bpflisp.syntax import sequences
+from bpflisp.syntax import searching, sequences
 from bpflisp.syntax.arithmetic import NUMBERS
 from bpflisp.syntax.costs import charged
 from bpflisp.syntax.data import (
@@ -16,13 +16,12 @@ from bpflisp.syntax.data import (
     Table,
     eql,
     equal,
-    sequence,
-    string_of,
     truth,
 )
 from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, elements, fail, intern, lisp_list, text
 from bpflisp.syntax.lists import LISTS
 from bpflisp.syntax.more import further
+from bpflisp.syntax.strings import STRINGS
 
 if TYPE_CHECKING:
     from bpflisp.syntax.evaluator import Interpreter
@@ -43,26 +42,48 @@ _TYPES: dict[str, Callable[[object], bool]] = {
 }  # fmt: skip
 
 
-def is_of_type(value: object, kind: object) -> bool:
+def is_of_type(value: object, kind: object, interpreter: Interpreter | None = None) -> bool:
     """Whether a value is of the type that a specifier names."""
     if isinstance(kind, Symbol) and kind.name in _TYPES:
         return _TYPES[kind.name](value)
+    if interpreter and isinstance(kind, Symbol) and kind in interpreter.types:
+        return is_of_type(value, interpreter.types[kind], interpreter)
     if isinstance(kind, Cons) and isinstance(kind.car, Symbol):
         rest = elements(kind.cdr)
         match kind.car.name:
             case "OR":
-                return any(is_of_type(value, each) for each in rest)
+                return any(is_of_type(value, each, interpreter) for each in rest)
             case "AND":
-                return all(is_of_type(value, each) for each in rest)
+                return all(is_of_type(value, each, interpreter) for each in rest)
             case "NOT":
-                return not is_of_type(value, rest[0])
+                return not is_of_type(value, rest[0], interpreter)
             case "MEMBER" | "EQL":
                 return any(eql(value, each) for each in rest)
             case "UNSIGNED-BYTE":
                 return isinstance(value, int) and 0 <= value < 1 << rest[0]  # type: ignore[operator]
+            case "SIGNED-BYTE":
+                return isinstance(value, int) and -(1 << rest[0] - 1) <= value < 1 << rest[0] - 1  # type: ignore[operator]
+            case "SATISFIES":
+                return interpreter.function(rest[0])(value) is not NIL if interpreter else False
+            case "INTEGER" | "MOD" | "REAL" | "RATIONAL" | "NUMBER":
+                return _in_range(value, kind.car.name, rest)
             case name if name in _TYPES:
                 return _TYPES[name](value)
     raise fail("unknown-type", f"`{text(kind)}` is no type that is known at compile time")
+
+
+def _in_range(value: object, name: str, limits: list[object]) -> bool:
+    """`(integer low high)`, `(mod n)`: each limit is a number, `*`, or a number in parentheses, which is outside."""
+    if name == "MOD":
+        name, limits = "INTEGER", [0, Cons(limits[0], NIL)]
+    if not _TYPES["INTEGER" if name == "INTEGER" else "NUMBER"](value):
+        return False
+    number: Any = value
+    for limit, compare in zip(limits, (operator.ge, operator.le), strict=False):
+        bound, outside = (limit.car, True) if isinstance(limit, Cons) else (limit, False)
+        if isinstance(bound, int | float | Fraction) and (not compare(number, bound) or (outside and number == bound)):
+            return False
+    return True
 
 
 _PREDICATES: dict[str, Function] = {
@@ -71,50 +92,13 @@ _PREDICATES: dict[str, Function] = {
     "EQUALP": lambda a, b: truth(equal(a, b) or (isinstance(a, str) and isinstance(b, str) and a.lower() == b.lower())),
     "NOT": lambda v: truth(v is NIL), "NULL": lambda v: truth(v is NIL), "ENDP": lambda v: truth(v is NIL),
     "CONSTANTP": lambda v, *_: truth(isinstance(v, int | str) or (isinstance(v, Symbol) and v.is_keyword)),
-    "TYPEP": lambda v, kind: truth(is_of_type(v, kind)), "IDENTITY": lambda v: v,
+    "IDENTITY": lambda v: v,
     **{name + ("P" if name not in ("ATOM", "NULL") and "-" not in name else "-P" if "-" in name else ""):
        (lambda v, name=name: truth(_TYPES[name](v))) for name in _TYPES if name not in ("T", "NULL")},
 }  # fmt: skip
 
 
-def _strings(compare: Callable[[str, str], bool]) -> Function:
-    return lambda a, b, *_: truth(compare(string_of(a), string_of(b)))
-
-
-def _search(part: Any, whole: Any, *_: Any) -> object:
-    found = string_of(whole).find(string_of(part))
-    return NIL if found < 0 else found
-
-
-def _trim(bag: Any, value: Any) -> object:
-    chars = bag if isinstance(bag, str) else "".join(item.char for item in sequence(bag))
-    return string_of(value).strip(chars)
-
-
-def _make_symbol(name: Any) -> object:
-    return Symbol(string_of(name))
-
-
-def _digit_char(char: Any, radix: int = 10) -> object:
-    try:
-        return int(char.char, radix)
-    except ValueError:
-        return NIL
-
-
-_TEXT: dict[str, Function] = {
-    "STRING": string_of, "SYMBOL-NAME": string_of, "INTERN": lambda name, *_: intern(string_of(name)),
-    "MAKE-SYMBOL": _make_symbol, "MAKE-KEYWORD": lambda name: intern(":" + string_of(name)),
-    "STRING=": _strings(operator.eq), "STRING/=": _strings(operator.ne), "STRING<": _strings(operator.lt),
-    "STRING>": _strings(operator.gt), "STRING-EQUAL": _strings(lambda a, b: a.lower() == b.lower()),
-    "STRING-UPCASE": lambda s: string_of(s).upper(), "STRING-DOWNCASE": lambda s: string_of(s).lower(),
-    "STRING-CAPITALIZE": lambda s: string_of(s).title(), "STRING-TRIM": _trim, "SEARCH": _search,
-    "CHAR-CODE": lambda c: ord(c.char), "CODE-CHAR": lambda n: Character(chr(n)),
-    "CHAR-UPCASE": lambda c: Character(c.char.upper()), "CHAR-DOWNCASE": lambda c: Character(c.char.lower()),
-    "CHAR=": lambda a, b: truth(a == b), "ALPHA-CHAR-P": lambda c: truth(c.char.isalpha()),
-    "DIGIT-CHAR-P": _digit_char, "UPPER-CASE-P": lambda c: truth(c.char.isupper()),
-    "PRIN1-TO-STRING": lambda v: text(v, 10_000), "WRITE-TO-STRING": lambda v, *_: text(v, 10_000),
-    "PRINC-TO-STRING": lambda v: text(v, 10_000, readable=False),
+_TABLES: dict[str, Function] = {
     "MAKE-HASH-TABLE": lambda *_: Table(), "HASH-TABLE-COUNT": len, "CLRHASH": lambda t: (t.clear(), t)[1],
     "REMHASH": lambda key, table: truth(table.remove(key)),
 }  # fmt: skip
@@ -169,8 +153,18 @@ def library(interpreter: Interpreter) -> dict[Symbol, Callable[..., object]]:
         "GETHASH": _gethash, "VALUES": _values, "ERROR": _error, "WARN": lambda *_: NIL, "FORMAT": _format,
         "PRINT": _written(True), "PRIN1": _written(True), "PRINC": _written(False), "WRITE-STRING": _written(False),
         "WRITE-LINE": _written(False), "WRITE-CHAR": _written(False), "TERPRI": lambda *_: NIL,
+        "TYPEP": lambda value, kind: truth(is_of_type(value, kind, interpreter)),
         "VALUES-LIST": lambda items: _values(*elements(items)),
     }  # fmt: skip
-    every = {**NUMBERS, **LISTS, **_PREDICATES, **_TEXT, **sequences.functions(interpreter), **others}
+    every = {
+        **NUMBERS,
+        **LISTS,
+        **_PREDICATES,
+        **STRINGS,
+        **_TABLES,
+        **sequences.functions(interpreter),
+        **searching.functions(interpreter),
+        **others,
+    }
     every |= further(interpreter)
     return {intern(name): charged(name, function, interpreter.spend) for name, function in every.items()}

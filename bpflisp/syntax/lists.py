@@ -10,13 +10,14 @@ from bpflisp.syntax.data import (
     append,
     bounded,
     coerce,
-    equal,
     keywords_of,
     length,
     like,
     sequence,
+    truth,
 )
 from bpflisp.syntax.forms import NIL, Cons, Symbol, cells, elements, lisp_list, text
+from bpflisp.syntax.searching import options_of, search_window, window
 
 
 def car(value: Any) -> Any:
@@ -80,11 +81,51 @@ def _make_list(count: int, *rest: Any) -> object:
 
 def _make_array(count: Any, *rest: Any) -> object:
     options = keywords_of(rest)
-    size = elements(count)[0] if isinstance(count, Cons) else count
-    bounded(size)  # type: ignore[arg-type]
+    sizes = elements(count) if isinstance(count, Cons) else [count]
+    if len(sizes) != 1 or not isinstance(sizes[0], int):
+        raise ValueError(f"an array has one dimension here, not `{text(count)}`")
+    bounded(sizes[0])
+    vector = [options.get("INITIAL-ELEMENT", 0)] * sizes[0]
     if "INITIAL-CONTENTS" in options:
-        return list(sequence(options["INITIAL-CONTENTS"]))
-    return [options.get("INITIAL-ELEMENT", 0)] * size  # type: ignore[operator]
+        vector = list(sequence(options["INITIAL-CONTENTS"]))
+    fill = options.get("FILL-POINTER", NIL)
+    return vector[:fill] if isinstance(fill, int) else vector
+
+
+def _before(items: Any, rest: Any) -> list[Any]:
+    found = []
+    for cell in cells(items):
+        if cell is rest:
+            break
+        found.append(cell.car)
+    return found
+
+
+def _tailp(rest: Any, items: Any) -> object:
+    return truth(rest is NIL or any(cell is rest for cell in cells(items)))
+
+
+def _vector_push(value: Any, vector: Any, *_: Any) -> object:
+    if not isinstance(vector, list):
+        raise TypeError(f"`{text(vector)}` is no vector")
+    bounded(len(vector) + 1)
+    vector.append(value)
+    return len(vector) - 1
+
+
+def _replace(target: Any, source: Any, *rest: Any) -> object:
+    """Elements of the one into the places of the other."""
+    options = options_of(rest, "START1", "END1", "START2", "END2")
+    to, given = window(target, options, "1"), search_window(source, options, "2")
+    if isinstance(target, str):
+        raise TypeError("a string cannot be changed; `concatenate` makes a new one")
+    places: list[Any] = list(cells(target)) if isinstance(target, Cons) else []
+    for at, value in zip(range(to.start, to.end), given, strict=False):
+        if places:
+            places[at].car = value
+        else:
+            target[at] = value
+    return target
 
 
 def _getf(plist: Any, key: Any, default: Any = NIL) -> Any:
@@ -107,28 +148,20 @@ def _concatenate(kind: Any, *parts: Any) -> object:
     return coerce(lisp_list(item for part in parts for item in sequence(part)), kind)
 
 
-def _union(a: Any, b: Any, *_: Any) -> object:
-    items = elements(a)
-    return lisp_list(items + [item for item in elements(b) if not any(equal(item, other) for other in items)])
-
-
-def _intersection(a: Any, b: Any, *_: Any) -> object:
-    others = elements(b)
-    return lisp_list(item for item in elements(a) if any(equal(item, other) for other in others))
-
-
-def _set_difference(a: Any, b: Any, *_: Any) -> object:
-    others = elements(b)
-    return lisp_list(item for item in elements(a) if not any(equal(item, other) for other in others))
-
-
 LISTS: dict[str, Function] = {
     "CONS": Cons, "LIST": lambda *items: lisp_list(items), "LIST*": _list_star, "APPEND": append, "NCONC": append,
     **{name: _path(name[1:-1]) for name in (
         "CAR", "CDR", "CAAR", "CADR", "CDAR", "CDDR", "CADDR", "CDDDR", "CADDDR", "CAADR", "CDADR", "CADAR", "CDDAR",
     )},
     "FIRST": car, "REST": cdr, "SECOND": _path("AD"), "THIRD": _path("ADD"), "FOURTH": _path("ADDD"),
-    "FIFTH": _path("ADDDD"), "NTH": lambda n, items: car(nthcdr(n, items)), "NTHCDR": nthcdr,
+    "FIFTH": _path("ADDDD"), "SIXTH": _path("ADDDDD"), "SEVENTH": _path("ADDDDDD"), "EIGHTH": _path("ADDDDDDD"),
+    "NINTH": _path("ADDDDDDDD"), "TENTH": _path("ADDDDDDDDD"),
+    "REVAPPEND": lambda a, b: lisp_list(elements(a)[::-1], b), "NRECONC": lambda a, b: lisp_list(elements(a)[::-1], b),
+    "LDIFF": lambda items, rest: lisp_list(_before(items, rest)), "TAILP": _tailp,
+    "VECTOR-PUSH-EXTEND": _vector_push, "VECTOR-PUSH": _vector_push, "VECTOR-POP": lambda vector: vector.pop(),
+    "ARRAY-DIMENSION": lambda vector, _: length(vector), "ARRAY-TOTAL-SIZE": length, "FILL-POINTER": length,
+    "ARRAY-DIMENSIONS": lambda vector: lisp_list([length(vector)]), "REPLACE": _replace,
+    "NTH": lambda n, items: car(nthcdr(n, items)), "NTHCDR": nthcdr,
     "LAST": _last, "BUTLAST": lambda items, n=1: lisp_list(elements(items)[: -n or None]),
     "REVERSE": lambda items: items[::-1] if isinstance(items, str) else like(items, sequence(items)[::-1]),
     "NREVERSE": lambda items: items[::-1] if isinstance(items, str) else like(items, sequence(items)[::-1]),
@@ -136,7 +169,6 @@ LISTS: dict[str, Function] = {
     "CHAR": _elt, "MAKE-LIST": _make_list, "MAKE-ARRAY": _make_array, "VECTOR": lambda *items: list(items),
     "GETF": _getf, "COPY-LIST": lambda items: lisp_list(elements(items)), "COPY-TREE": _copy_tree,
     "COPY-SEQ": lambda items: items if isinstance(items, str) else like(items, sequence(items)),
-    "CONCATENATE": _concatenate, "COERCE": coerce, "UNION": _union, "INTERSECTION": _intersection,
-    "SET-DIFFERENCE": _set_difference, "ACONS": lambda k, v, items: Cons(Cons(k, v), items),
+    "CONCATENATE": _concatenate, "COERCE": coerce, "ACONS": lambda k, v, items: Cons(Cons(k, v), items),
     "PAIRLIS": lambda ks, vs: lisp_list(Cons(k, v) for k, v in zip(elements(ks), elements(vs), strict=True)),
 }  # fmt: skip

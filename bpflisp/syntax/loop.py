@@ -80,7 +80,8 @@ def _lenient(pattern: object) -> object:
     items: list[object] = [intern("&OPTIONAL")]
     rest: object = pattern
     while isinstance(rest, Cons):
-        items.append(_lenient(rest.car) if isinstance(rest.car, Symbol) else Cons(_lenient(rest.car), NIL))
+        name = Symbol("PASSED-OVER") if rest.car is NIL else rest.car
+        items.append(name if isinstance(name, Symbol) else Cons(_lenient(name), NIL))
         rest = rest.cdr
     return lisp_list(items, rest if rest is not NIL else Cons(intern("&REST"), Cons(Symbol("REST"), NIL)))
 
@@ -300,6 +301,8 @@ def _for(loop: _Loop) -> Step:
     pattern = loop.form()
     if loop.take("OF-TYPE"):
         loop.form()
+    else:
+        loop.take("FIXNUM", "FLOAT", "T", "NIL")
     word = loop.word()
     if word in ("IN", "ON", "ACROSS"):
         step = _for_each(loop, pattern, word)

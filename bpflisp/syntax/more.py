@@ -24,21 +24,11 @@ if TYPE_CHECKING:
     from bpflisp.syntax.evaluator import Interpreter
 
 
-def _subst(new: Any, old: Any, tree: Any, *_: Any) -> Any:
-    if eql(tree, old):
-        return new
-    return Cons(_subst(new, old, tree.car), _subst(new, old, tree.cdr)) if isinstance(tree, Cons) else tree
-
-
 def _sublis(pairs: Any, tree: Any, *_: Any) -> Any:
     for pair in elements(pairs):
         if isinstance(pair, Cons) and eql(pair.car, tree):
             return pair.cdr
     return Cons(_sublis(pairs, tree.car), _sublis(pairs, tree.cdr)) if isinstance(tree, Cons) else tree
-
-
-def _rassoc(item: Any, pairs: Any, *_: Any) -> Any:
-    return next((pair for pair in elements(pairs) if isinstance(pair, Cons) and equal(pair.cdr, item)), NIL)
 
 
 def _fill(items: Any, value: Any, *_: Any) -> Any:
@@ -48,18 +38,6 @@ def _fill(items: Any, value: Any, *_: Any) -> Any:
         for cell in cells(items):
             cell.car = value
     return items
-
-
-def _mismatch(a: Any, b: Any, *_: Any) -> object:
-    left, right = sequence(a), sequence(b)
-    for at, (one, other) in enumerate(zip(left, right, strict=False)):
-        if not equal(one, other):
-            return at
-    return NIL if len(left) == len(right) else min(len(left), len(right))
-
-
-def _adjoin(item: Any, items: Any, *_: Any) -> object:
-    return items if any(equal(item, cell.car) for cell in cells(items)) else Cons(item, items)
 
 
 # Bytes of numbers: (byte size position)
@@ -94,27 +72,6 @@ def _log(number: Any, base: Any = math.e) -> object:
     return math.log(number, base)
 
 
-# Strings
-
-
-def _bag(chars: Any) -> str:
-    return chars if isinstance(chars, str) else "".join(item.char for item in sequence(chars))
-
-
-def _less(a: Any, b: Any, *_: Any) -> object:
-    """`string<`: where the strings differ, if the first comes before the other."""
-    left, right = string_of(a), string_of(b)
-    at = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), None)
-    if left >= right:
-        return NIL
-    return min(len(left), len(right)) if at is None else at
-
-
-def _intern(name: Any, package: Any = NIL) -> object:
-    keyword = isinstance(package, Symbol) and package.name == ":KEYWORD"
-    return intern((":" if keyword else "") + string_of(name))
-
-
 class _Further:
     """Functions that take functions, or read text: they need the interpreter."""
 
@@ -135,16 +92,6 @@ class _Further:
         merged = sort(lisp_list(items), test, *rest)
         return like([] if isinstance(kind, Symbol) and kind.name == "VECTOR" else NIL, elements(merged))
 
-    def assoc_if(self, test: Any, pairs: Any, *rest: Any) -> object:
-        """The first pair whose key passes."""
-        holds = self._holds(test, rest)
-        return next((pair for pair in elements(pairs) if isinstance(pair, Cons) and holds(pair.car)), NIL)
-
-    def member_if(self, test: Any, items: Any, *rest: Any) -> object:
-        """The rest of the list from the first element that passes."""
-        holds = self._holds(test, rest)
-        return next((cell for cell in cells(items) if holds(cell.car)), NIL)
-
     def notevery(self, test: Any, *lists: Any) -> object:
         """Whether one does not pass."""
         every: Function = self.interpreter.functions[intern("EVERY")]
@@ -161,6 +108,22 @@ class _Further:
             raise fail("bad-argument", problem.diagnostic.problem) from None
         return NIL if form is END else form
 
+    def symbol_function(self, name: Any) -> object:
+        """The function of that name."""
+        return self.interpreter.function(name)
+
+    def fdefinition(self, name: Any) -> object:
+        """The same."""
+        return self.interpreter.function(name)
+
+    def macro_function(self, name: Any, *_: Any) -> object:
+        """The macro of that name, or nil."""
+        return self.interpreter.macro_of(name) or NIL
+
+    def gentemp(self, prefix: Any = "T", *_: Any) -> object:
+        """A symbol that was not there."""
+        return self.interpreter.gensym(string_of(prefix))
+
     def find_symbol(self, name: Any, *_: Any) -> object:
         """The symbol of that name, if something is defined by it."""
         symbol = intern(string_of(name))
@@ -170,14 +133,12 @@ class _Further:
 
 
 MORE: dict[str, Function] = {
-    "SUBST": _subst, "SUBLIS": _sublis, "RASSOC": _rassoc, "FILL": _fill, "MISMATCH": _mismatch, "ADJOIN": _adjoin,
+    "SUBLIS": _sublis, "FILL": _fill,
     "TREE-EQUAL": lambda a, b, *_: truth(equal(a, b)), "CONSTANTLY": lambda value: lambda *_: value,
     "BYTE": _byte, "LDB": _ldb, "DPB": _dpb, "DEPOSIT-FIELD": _deposit_field, "LOG": _log,
     "LDB-TEST": lambda byte, number: truth(_ldb(byte, number)), "BYTE-SIZE": lambda byte: byte.car,
     "BYTE-POSITION": lambda byte: byte.cdr, "SQRT": math.sqrt,
-    "STRING-LEFT-TRIM": lambda bag, value: string_of(value).lstrip(_bag(bag)),
-    "STRING-RIGHT-TRIM": lambda bag, value: string_of(value).rstrip(_bag(bag)),
-    "STRING<": _less, "STRING>": lambda a, b, *_: _less(b, a), "INTERN": _intern,
+    "MASK-FIELD": lambda byte, number: number & _mask(byte),
 }  # fmt: skip
 
 

@@ -16,17 +16,85 @@ Place = tuple[Callable[[], Any], Callable[[Any], None]]
 def place(interpreter: Interpreter, form: object, scope: Scope) -> Place:
     """The place that a form names."""
     if isinstance(form, Symbol):
+        stands_for = interpreter.symbol_macro(form, scope)
+        if stands_for is not None:
+            return place(interpreter, stands_for.car, scope)
         name = form
         return lambda: interpreter.variable(name, scope), lambda value: interpreter.assign(name, value, scope)
     if isinstance(form, Cons) and isinstance(form.car, Symbol):
         if form.car in interpreter.macros:
             return place(interpreter, interpreter.macroexpand_1(form), scope)
+        if form.car in interpreter.setfs:
+            return _by_defsetf(interpreter, form, scope)
+        if form.car in interpreter.writers:
+            return _by_writer(interpreter, form, scope)
+        if form.car in (intern("LDB"), intern("LOGBITP")):
+            return _bits(interpreter, form, scope)
         make = _PLACES.get(form.car.name)
         if make is not None:
             return make(*interpreter.arguments(form, scope))
         if form.car is intern("SYMBOL-VALUE"):
             return place(interpreter, interpreter.value(arguments(form, 1, 1)[0], scope), scope)
     raise fail("bad-place", f"`{text(form)}` is no place that can be assigned to at compile time")
+
+
+def _by_defsetf(interpreter: Interpreter, form: Cons, scope: Scope) -> Place:
+    """A place that `defsetf` defines: writing it is the form that it makes of the new value and the arguments."""
+    assert isinstance(form.car, Symbol)
+    macro = interpreter.setfs[form.car]
+    args = [lisp_list([intern("QUOTE"), value]) for value in interpreter.arguments(form, scope)]
+
+    def write(new: Any) -> None:
+        quoted = lisp_list([intern("QUOTE"), new])
+        call = Cons(form.car, Cons(quoted, lisp_list(args)), form.span)
+        interpreter.eval(interpreter.expand_with(macro, call), scope)
+
+    return lambda: interpreter.value(Cons(form.car, lisp_list(args)), scope), write
+
+
+def _by_writer(interpreter: Interpreter, form: Cons, scope: Scope) -> Place:
+    """A place with a function `(setf name)`."""
+    assert isinstance(form.car, Symbol)
+    writer, args = interpreter.writers[form.car], interpreter.arguments(form, scope)
+
+    def write(new: Any) -> None:
+        interpreter.call(writer, [new, *args], text(form.car))
+
+    return lambda: interpreter.call(interpreter.function(form.car, scope), args, text(form.car)), write
+
+
+def _bits(interpreter: Interpreter, form: Cons, scope: Scope) -> Place:
+    """`(ldb (byte size position) place)`: the place gets the number with these bits exchanged."""
+    byte_form, target = arguments(form, 2, 2)
+    byte = interpreter.value(byte_form, scope)
+    if form.car is intern("LOGBITP"):
+        byte = Cons(1, byte)
+    read, write = place(interpreter, target, scope)
+    assert isinstance(byte, Cons)
+    ldb, dpb = (interpreter.functions[intern(name)] for name in ("LDB", "DPB"))
+    return lambda: ldb(byte, read()), lambda new: write(dpb(_as_bits(new), byte, read()))
+
+
+def _as_bits(value: Any) -> int:
+    return value if isinstance(value, int) else int(value is not NIL)
+
+
+def _fill_pointer(vector: Any) -> Place:
+    def write(new: Any) -> None:
+        del vector[new:]
+
+    return lambda: len(vector), write
+
+
+def _subseq(vector: Any, start: int, end: Any = NIL) -> Place:
+    from bpflisp.syntax.lists import LISTS
+
+    options = () if end is NIL else (intern(":END1"), end)
+
+    def write(new: Any) -> None:
+        LISTS["REPLACE"](vector, new, intern(":START1"), start, *options)
+
+    return lambda: LISTS["SUBSEQ"](vector, start, end), write
 
 
 def _cell(value: Any, steps: str = "") -> Any:
@@ -80,6 +148,8 @@ _PLACES: dict[str, Callable[..., Place]] = {
     "AREF": _aref,
     "ELT": _aref,
     "SVREF": _aref,
+    "FILL-POINTER": _fill_pointer,
+    "SUBSEQ": _subseq,
 }
 
 
@@ -121,8 +191,10 @@ def _set_property(interpreter: Interpreter, target: Cons, init: object, scope: S
 @special("rotatef", "shiftf")
 def _rotatef(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     """Each place gets the value of the next; the last that of the first, or of `shiftf` the last argument's."""
-    targets = arguments(form, 1)
+    targets = arguments(form, 0)
     shifting = form.car is intern("SHIFTF")
+    if not targets:
+        return NIL
     last = targets.pop() if shifting else NIL
     places = [place(interpreter, target, scope) for target in targets]
     values = [read() for read, _ in places]
@@ -171,15 +243,14 @@ def _incf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
 
 @special("push", "pushnew")
 def _push(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    from bpflisp.syntax.data import equal
-
-    item_form, target, *_ = arguments(form, 2)
+    item_form, target, *rest = arguments(form, 2)
     item = interpreter.value(item_form, scope)
     read, write = place(interpreter, target, scope)
-    old = read()
-    if form.car is intern("PUSHNEW") and any(equal(item, cell.car) for cell in cells(old)):
-        return old
-    new = Cons(item, old)
+    if form.car is intern("PUSHNEW"):
+        options = [interpreter.value(each, scope) for each in rest]
+        new = interpreter.call(interpreter.functions[intern("ADJOIN")], [item, read(), *options], "pushnew")
+    else:
+        new = Cons(item, read())
     write(new)
     return new
 

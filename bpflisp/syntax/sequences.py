@@ -1,4 +1,4 @@
-"""Functions of Common Lisp that take functions: `mapcar`, `find`, `sort` and their kin."""
+"""Functions of Common Lisp that take functions: `mapcar`, `reduce`, `sort` and their kin."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bpflisp.syntax.data import (
     Function,
     append,
     coerce,
-    eql,
     itself,
     keywords_of,
     like,
     sequence,
     truth,
 )
-from bpflisp.syntax.forms import NIL, Cons, cells, elements, lisp_list
+from bpflisp.syntax.forms import NIL, cells, elements, lisp_list
+from bpflisp.syntax.searching import options_of, window
 
 if TYPE_CHECKING:
     from bpflisp.syntax.evaluator import Interpreter
@@ -32,19 +32,6 @@ class _Sequences:
     def of(self, designator: Any) -> Callable[..., Any]:
         return self.interpreter.function(designator)
 
-    def _tester(self, options: dict[str, Any]) -> Callable[[Any, Any], bool]:
-        key = self.of(options["KEY"]) if options.get("KEY", NIL) is not NIL else None
-        if "TEST" not in options:
-            test: Callable[[Any, Any], Any] = lambda a, b: truth(eql(a, b))  # noqa: E731
-        else:
-            test = self.of(options["TEST"])
-        return lambda item, other: test(item, key(other) if key else other) is not NIL
-
-    def _predicate(self, function: Any, options: dict[str, Any]) -> Callable[[Any], bool]:
-        chosen = self.of(function)
-        key = self.of(options["KEY"]) if options.get("KEY", NIL) is not NIL else None
-        return lambda item: chosen(key(item) if key else item) is not NIL
-
     def mapcar(self, function: Any, *lists: Any) -> object:
         chosen = self.of(function)
         return lisp_list(chosen(*items) for items in zip(*map(sequence, lists), strict=False))
@@ -56,11 +43,28 @@ class _Sequences:
     def mapcan(self, function: Any, *lists: Any) -> object:
         return append(*elements(self.mapcar(function, *lists)))
 
-    def maplist(self, function: Any, items: Any) -> object:
+    def maplist(self, function: Any, *lists: Any) -> object:
         chosen = self.of(function)
-        return lisp_list(chosen(cell) for cell in cells(items))
+        return lisp_list(chosen(*rests) for rests in zip(*map(cells, lists), strict=False))
 
-    def map_into(self, kind: Any, function: Any, *lists: Any) -> object:
+    def mapl(self, function: Any, *lists: Any) -> object:
+        self.maplist(function, *lists)
+        return lists[0]
+
+    def mapcon(self, function: Any, *lists: Any) -> object:
+        return append(*elements(self.maplist(function, *lists)))
+
+    def map_into(self, target: Any, function: Any, *lists: Any) -> object:
+        """Results into the places of a sequence, as many as there are."""
+        mapped = elements(self.mapcar(function, *lists))
+        if isinstance(target, list):
+            target[: len(mapped)] = mapped[: len(target)]
+            return target
+        for cell, value in zip(cells(target), mapped, strict=False):
+            cell.car = value
+        return target
+
+    def map_to(self, kind: Any, function: Any, *lists: Any) -> object:
         mapped = self.mapcar(function, *lists)
         if kind is NIL:
             return NIL
@@ -73,74 +77,20 @@ class _Sequences:
         return self.of(function)(*args)
 
     def reduce(self, function: Any, items: Any, *rest: Any) -> object:
-        options = keywords_of(rest)
+        given = keywords_of(rest)
+        options = options_of(rest, "KEY", "START", "END", "FROM-END", "INITIAL-VALUE")
         chosen = self.of(function)
-        values = sequence(items)
-        if options.get("KEY", NIL) is not NIL:
+        part = window(items, options)
+        values = part.values[part.start : part.end]
+        if "KEY" in options:
             key = self.of(options["KEY"])
             values = [key(value) for value in values]
-        if options.get("FROM-END", NIL) is not NIL:
+        if part.backwards:
             values, forward = values[::-1], chosen
             chosen = lambda a, b: forward(b, a)  # noqa: E731
-        if "INITIAL-VALUE" in options:
-            return reduce(chosen, values, options["INITIAL-VALUE"])
+        if "INITIAL-VALUE" in given:
+            return reduce(chosen, values, given["INITIAL-VALUE"])
         return reduce(chosen, values) if values else chosen()
-
-    def remove_if(self, test: Any, items: Any, *rest: Any) -> object:
-        holds = self._predicate(test, keywords_of(rest))
-        return like(items, [item for item in sequence(items) if not holds(item)])
-
-    def remove_if_not(self, test: Any, items: Any, *rest: Any) -> object:
-        holds = self._predicate(test, keywords_of(rest))
-        return like(items, [item for item in sequence(items) if holds(item)])
-
-    def remove(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return like(items, [other for other in sequence(items) if not same(item, other)])
-
-    def substitute(self, new: Any, old: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return like(items, [new if same(old, other) else other for other in sequence(items)])
-
-    def remove_duplicates(self, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        kept: list[Any] = []
-        for item in reversed(sequence(items)):
-            if not any(same(item, other) for other in kept):
-                kept.append(item)
-        return like(items, kept[::-1])
-
-    def find(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return next((other for other in sequence(items) if same(item, other)), NIL)
-
-    def find_if(self, test: Any, items: Any, *rest: Any) -> object:
-        holds = self._predicate(test, keywords_of(rest))
-        return next((item for item in sequence(items) if holds(item)), NIL)
-
-    def position(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return next((at for at, other in enumerate(sequence(items)) if same(item, other)), NIL)
-
-    def position_if(self, test: Any, items: Any, *rest: Any) -> object:
-        holds = self._predicate(test, keywords_of(rest))
-        return next((at for at, item in enumerate(sequence(items)) if holds(item)), NIL)
-
-    def count(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return sum(same(item, other) for other in sequence(items))
-
-    def count_if(self, test: Any, items: Any, *rest: Any) -> object:
-        holds = self._predicate(test, keywords_of(rest))
-        return sum(holds(item) for item in sequence(items))
-
-    def member(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return next((cell for cell in cells(items) if same(item, cell.car)), NIL)
-
-    def assoc(self, item: Any, items: Any, *rest: Any) -> object:
-        same = self._tester(keywords_of(rest))
-        return next((pair for pair in elements(items) if isinstance(pair, Cons) and same(item, pair.car)), NIL)
 
     def some(self, test: Any, *lists: Any) -> object:
         chosen = self.of(test)
@@ -208,9 +158,8 @@ class _Sequences:
 def functions(interpreter: Interpreter) -> dict[str, Function]:
     """All of them, by upper-case name."""
     library = _Sequences(interpreter)
-    names = [name for name in vars(_Sequences) if not name.startswith("_") and name not in ("of", "map_into")]
+    names = [name for name in vars(_Sequences) if not name.startswith("_") and name not in ("of", "map_to")]
     table: dict[str, Function] = {name.upper().replace("_", "-"): getattr(library, name) for name in names}
     return table | {
-        "MAP": library.map_into, "DELETE-IF": library.remove_if, "DELETE": library.remove,
-        "STABLE-SORT": library.sort, "MAPL": library.mapc, "DELETE-DUPLICATES": library.remove_duplicates,
+        "MAP": library.map_to, "STABLE-SORT": library.sort,
     }  # fmt: skip

@@ -12,7 +12,6 @@ from bpflisp.syntax.forms import (
     UNQUOTE,
     UNQUOTE_SPLICING,
     Cons,
-    FormError,
     Symbol,
     T,
     elements,
@@ -38,7 +37,7 @@ def special(*names: str) -> Callable[[Special], Special]:
 
 def table() -> Mapping[Symbol, Special]:
     """Name -> evaluation, of every special form."""
-    from bpflisp.syntax import definitions, iteration, loop, places  # noqa: F401  (they register themselves)
+    from bpflisp.syntax import control, definitions, iteration, loop, places  # noqa: F401  (they register themselves)
 
     return _TABLE
 
@@ -333,39 +332,8 @@ def _typecase(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     key_form, *clauses = arguments(form, 1)
     key = interpreter.value(key_form, scope)
     for clause in clauses:
-        if isinstance(clause, Cons) and (clause.car is intern("OTHERWISE") or is_of_type(key, clause.car)):
+        if isinstance(clause, Cons) and (clause.car is intern("OTHERWISE") or is_of_type(key, clause.car, interpreter)):
             return interpreter.progn(clause.cdr, scope)
     if form.car is intern("ETYPECASE"):
         raise fail("no-case", f"`{text(key)}` is of none of the types", form.span)
     return NIL
-
-
-_CONDITIONS = ("ERROR", "CONDITION", "SIMPLE-ERROR", "SERIOUS-CONDITION", "T")
-
-
-@special("handler-case", "ignore-errors")
-def _handler_case(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    """Errors of the evaluation are caught; that it does not end is not."""
-    if form.car is intern("IGNORE-ERRORS"):
-        try:
-            return interpreter.progn(form.cdr, scope)
-        except FormError:
-            return NIL
-    body, *clauses = arguments(form, 1)
-    try:
-        return interpreter.eval(body, scope)
-    except FormError as problem:
-        for clause in clauses:
-            kind, params, *handler = elements(clause)
-            if isinstance(kind, Symbol) and kind.name in (
-                "ERROR",
-                "CONDITION",
-                "SIMPLE-ERROR",
-                "SERIOUS-CONDITION",
-                "T",
-            ):
-                inner = Scope(scope)
-                for name in elements(params):
-                    inner.variables[name_of(name, "a handler")] = problem.diagnostic.problem
-                return interpreter.progn(lisp_list(handler), inner)
-        raise

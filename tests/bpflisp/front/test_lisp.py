@@ -131,6 +131,7 @@ RECORDS = "(defstruct s (a u8) (b (array u8 3)) (c i32) (d (array u16 2)))\n"
     [
         ("#.(length (encode-s (make-s-record :a 1)))", 12),
         ("#.(aref (encode-s (make-s-record :b (vector 7 8 9))) 2)", 8),
+        ("#.(let ((r (make-s-record :a 1))) (setf (s-record-a r) 6) (incf (s-record-a r)) (s-record-a r))", 7),
         ("#.(s-record-c (decode-s (encode-s (make-s-record :c -5))))", -5 & 0xFFFFFFFF),
         ("#.(aref (s-record-d (decode-s (append '(0 0) (coerce (encode-s (make-s-record :d '(1 2))) 'list)) 2)) 1)", 2),
     ],
