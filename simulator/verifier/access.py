@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from simulator.verifier import hookrules, sockets, stack
 from simulator.verifier import regs as r
-from simulator.verifier import stack
 from simulator.verifier.maps import RDONLY_PROG, WRONLY_PROG, MapInfo
 from simulator.verifier.regs import Reg, const_reg, is_null, scalar_reg, type_name
 from simulator.verifier.stack import MAX_VAR_OFFSET, UNKNOWN_REG, num_text
@@ -176,7 +176,7 @@ def _memory(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bo
 
 def _context(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bool, value: int, signed: bool) -> None:
     check_offset_free(m, register, reg)
-    loaded = m.context_access(off, size, writes, signed)
+    loaded = hookrules.context_access(m, off, size, writes, signed)
     if writes or value < 0:
         return
     if loaded is None:
@@ -215,8 +215,7 @@ def _socket(m: Machine, register: int, reg: Reg, off: int, size: int, writes: bo
         m.fail(f"R{register} cannot write into {type_name(reg.type)}")
     if reg.num.smin < 0:
         m.fail(f"R{register} min value is negative, either use unsigned index or do a if (index >=0) check.")
-    narrow = m.socket_access(reg.type, off, size)
-    if narrow is None:
+    if (off, size) not in sockets.reads(reg.type):
         m.fail(f"R{register} invalid {type_name(reg.type)} access off={off} size={size}")
     if value >= 0:
         m.frame.regs[value] = UNKNOWN_REG

@@ -24,9 +24,16 @@ INLINED_HELPERS: Final = frozenset({8})
 """Those that the x86 JIT of 6.18 replaces by instructions that keep r1 to r5: get_smp_processor_id."""
 
 CHANGES_PACKET: Final = frozenset(
-    {9, 10, 11, 12, 13, 18, 19, 31, 38, 39, 43, 44, 50, 54, 62, 65, 73, 74, 75, 76, 90, 91, 143}
+    {9, 10, 11, 12, 13, 18, 19, 31, 38, 39, 43, 44, 50, 54, 63, 65, 73, 74, 75, 76, 90, 91, 143}
 )
 """Helpers after which packet pointers are void; a tail call may lead to any of them."""
+
+
+@cache
+def packet_changers() -> frozenset[str]:
+    """The names of `CHANGES_PACKET`."""
+    return frozenset(helper.name for helper in helpers.all_helpers() if helper.id in CHANGES_PACKET)
+
 
 _TAIL_CALL_CHANGES_PACKET_SINCE = "6.13"
 

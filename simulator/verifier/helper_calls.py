@@ -14,9 +14,10 @@ from bpflisp.spec import maps as map_spec
 from bpflisp.spec.helpers import Arg, ArgType, Proto, RetType
 from bpflisp.spec.insn import Insn
 from simulator.managed import Field
-from simulator.verifier import access, calls, stack
+from simulator.verifier import access, calls, formats, hookrules, stack
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
+from simulator.verifier.callfacts import CHANGES_PACKET
 from simulator.verifier.maps import RDONLY_PROG, MapInfo
 from simulator.verifier.refusal import Unsupported
 from simulator.verifier.regs import NOTHING, ZERO, Reg, is_null, scalar_reg, type_name
@@ -163,10 +164,10 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     _result(m, made, idx)
     _check_map_kind(m, made, insn.imm)
     if made.name == "bpf_get_func_ip":
-        m.check_get_func_ip(insn.imm)
+        hookrules.check_get_func_ip(m, insn.imm)
     if name == "bpf_tail_call" and m.ways.tail_calls_return:
         return _after_tail_call(m, idx)
-    if name in m.packet_changers:
+    if insn.imm in CHANGES_PACKET:
         m.forget_packet()
     m.liveness.commit()
     return calls.run_callback(m, m.awaited) if m.awaited is not None else idx + 1
@@ -590,7 +591,7 @@ def _special(m: Machine, made: Call, idx: int) -> None:
     elif name in ("bpf_per_cpu_ptr", "bpf_this_cpu_ptr"):
         m.typed.special(m, made)
     elif name == "bpf_set_retval":
-        m.check_set_retval()
+        hookrules.check_set_retval(m)
 
 
 def _tail_call(m: Machine, idx: int) -> None:
@@ -620,8 +621,7 @@ def _check_format(m: Machine) -> None:
     if length.value % 8:
         m.fail_silently()
     text = check_const_string(m, 3, regs[3])
-    problem = m.format_problem(text, length.value // 8)
-    if problem:
+    if formats.problem(text, length.value // 8):
         m.fail("Invalid format string")
 
 
@@ -707,7 +707,7 @@ def _check_map_kind(m: Machine, made: Call, number: int) -> None:
     if made.map is None:
         return
     target = made.map[0]
-    if map_spec.compatible(made.name, target.type) and m.may_use_sockmap(made.name, target.type):
+    if map_spec.compatible(made.name, target.type) and hookrules.may_use_sockmap(m, made.name, target.type):
         return
     found = map_spec.by_name(target.type)
     shown = "?" if found is None else found.number

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from bpflisp.spec import contexts, helpers, programs
+from bpflisp.spec import contexts, helpers
 from bpflisp.spec.btf import BtfKind
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import CALL_KFUNC, Kind
@@ -20,6 +20,7 @@ from simulator.verifier import backtrack, prune, prune_early
 from simulator.verifier import regs as r
 from simulator.verifier.globals import Globals
 from simulator.verifier.helper_calls import Helpers
+from simulator.verifier.hookrules import UNCONVERTED_CONTEXTS
 from simulator.verifier.layout import Explored, Layout, Subprogram
 from simulator.verifier.livelog import LiveLog
 from simulator.verifier.liveness import StackLiveness
@@ -48,29 +49,6 @@ ALL_REGISTERS: Final = 0x7FF
 
 STRICT_ALIGNMENT, ANY_ALIGNMENT, TEST_STATE_FREQ, SLEEPABLE = 1, 2, 8, 16
 
-_SYNC_CALLBACK_HELPERS: Final = frozenset({164, 180, 181, 209})
-_POINTER_KINDS: Final = {
-    "pkt": r.PTR_PACKET,
-    "pkt_end": r.PTR_PACKET_END,
-    "pkt_meta": r.PTR_PACKET_META,
-    "flow_keys": r.PTR_FLOW_KEYS,
-    "sock": r.PTR_SOCKET,
-    "sock_or_null": r.PTR_SOCKET | r.MAYBE_NULL,
-    "sock_common": r.PTR_SOCK_COMMON,
-    "sock_common_or_null": r.PTR_SOCK_COMMON | r.MAYBE_NULL,
-    "tp_buffer": r.PTR_TP_BUFFER,
-}
-_SOCKMAP_CHANGERS: Final = frozenset(
-    {"socket_filter", "sched_cls", "sched_act", "xdp", "sk_reuseport", "flow_dissector", "sk_lookup"}
-)
-_UNCONVERTED_CONTEXTS: Final = frozenset(
-    {
-        "syscall", "kprobe", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm", "struct_ops",
-        "cgroup_device", "netfilter", "lirc_mode2",
-    }
-)  # fmt: skip
-"""Types whose context is read as it lies in memory (no convert_ctx_access), so that functions may be given it."""
-_PLAIN_CONTEXTS: Final = frozenset({"syscall", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable"})
 
 _NEVER_NULL_ONCE: Final = frozenset({r.PTR_SOCKET, r.PTR_TCP_SOCK, r.PTR_MAP_VALUE, r.PTR_MAP_KEY, r.PTR_SOCK_COMMON})
 """The pointers that kernels before 6.2 know not to be null."""
@@ -148,11 +126,10 @@ class Machine:
         size = len(self.code)
         self.iter_next = [at in facts and facts[at].iter_next for at in range(size)]
         self.may_goto = [insn is not None and insn.row.kind is Kind.MAY_GOTO for insn in self.code]
-        self.packet_changers = PACKET_CHANGERS
 
     def _note_program_facts(self) -> None:
         self.context_table = contexts.access_table(self.program.type, self.program.attach_type, self.kernel)
-        self.context_is_plain_memory = self.program.type in _UNCONVERTED_CONTEXTS
+        self.context_is_plain_memory = self.program.type in UNCONVERTED_CONTEXTS
         self.flow_keys_size = 56
         self.return_range = return_range(self.program, self.layout.profile, self.kernel_btf)
         hooked = self.program_type in ("lsm", "struct_ops")
@@ -554,66 +531,6 @@ class Machine:
 
         self.state.replace_pointers(change)
 
-    def context_access(self, off: int, size: int, writes: bool, signed: bool) -> Reg | None:
-        """What a load from the context gives, None for a number. Refuses an access that the context does not have."""
-        if self.context_table is None:
-            return self.typed.context_access(self, off, size, writes, signed)
-        found = self.context_table.access(off, size, writes)
-        if found is not None and signed and found.kind in ("pkt", "pkt_end", "pkt_meta"):
-            found = None
-        if found is None:
-            self.fail_at_line(f"invalid bpf_context access off={off} size={size}")
-        if found.kind == "scalar":
-            return None
-        if found.kind == "trusted_ptr":
-            return self.typed.trusted(self, found.btf)
-        kind = _POINTER_KINDS[found.kind]
-        return Reg(kind, 0, ZERO, self.new_id() if kind & r.MAYBE_NULL else 0, data=_fresh_data(kind))
-
-    def socket_access(self, kind: int, off: int, size: int) -> int | None:
-        """The size of a socket field that is read, None where there is none."""
-        table = SOCKET_TABLES[kind]
-        return size if table is not None and (off, size) in _socket_reads(table) else None
-
-    def may_use_sockmap(self, helper: str, kind: str) -> bool:
-        """Whether this program type may change a socket map."""
-        if kind not in ("sockmap", "sockhash") or helper not in ("bpf_map_update_elem", "bpf_map_delete_elem"):
-            return True
-        if self.program_type == "tracing":
-            return self.attach_type == "trace_iter"
-        if self.program_type == "sock_ops":
-            allowed = helper == "bpf_map_delete_elem"
-        else:
-            few = self.ways.sockmaps_changed_by_few and self.program_type in ("socket_filter", "flow_dissector", "xdp")
-            allowed = self.program_type in _SOCKMAP_CHANGERS and not few
-        if not allowed:
-            self.log_line("cannot update sockmap in this context")
-        return allowed
-
-    def check_get_func_ip(self, number: int) -> None:
-        """bpf_get_func_ip needs a program that is attached to a function."""
-        kind = self.program_type
-        name = f"func bpf_get_func_ip#{number}"
-        if kind == "tracing" and self.attach_type not in ("trace_fentry", "trace_fexit", "modify_return"):
-            self.fail(f"{name} supported only for fentry/fexit/fmod_ret programs")
-        if kind not in ("tracing", "kprobe"):
-            self.fail(f"{name} not supported for program type {self._type_number()}")
-
-    def _type_number(self) -> int:
-        kind = programs.by_name(self.program_type)
-        return kind.number if kind is not None else -1
-
-    def check_set_retval(self) -> None:
-        """bpf_set_retval in a hook that returns nothing is refused; the hook is known from the kernel's BTF."""
-        if self.program_type == "lsm" and self.returns_void:
-            self.fail("BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!")
-
-    def format_problem(self, text: bytes, arguments: int) -> str:
-        """What is wrong with a format string for so many arguments; "" where nothing is."""
-        from simulator.verifier.formats import problem
-
-        return problem(text, arguments)
-
     def insn_text(self, idx: int, insn: Insn) -> str:
         """An instruction as the log prints it."""
         name = self.layout.kfuncs.get(idx, "")
@@ -657,10 +574,6 @@ class Machine:
         )
 
 
-def _fresh_data(kind: int) -> object:
-    return 0 if kind in (r.PTR_PACKET, r.PTR_PACKET_META) else None
-
-
 def _is_rewritten(kind: int) -> bool:
     return kind & r.BASE_MASK in (
         r.PTR_CTX, r.PTR_SOCKET, r.PTR_SOCK_COMMON, r.PTR_TCP_SOCK, r.PTR_XDP_SOCK, r.PTR_BTF_ID, r.PTR_ARENA,
@@ -691,34 +604,4 @@ def _helper_names(kernel: str) -> dict[int, str]:
     if found is None:
         limit = helpers.first_unknown(kernel)
         found = _NAMES[kernel] = {one.id: one.name for one in helpers.all_helpers() if one.id < limit}
-    return found
-
-
-PACKET_CHANGERS: Final = frozenset(
-    {
-        "bpf_skb_vlan_push", "bpf_skb_vlan_pop", "bpf_skb_store_bytes", "bpf_skb_change_proto", "bpf_skb_change_head",
-        "bpf_skb_change_tail", "bpf_skb_pull_data", "bpf_skb_adjust_room", "bpf_clone_redirect", "bpf_l3_csum_replace",
-        "bpf_l4_csum_replace", "bpf_xdp_adjust_head", "bpf_xdp_adjust_meta", "bpf_xdp_adjust_tail",
-        "bpf_msg_pull_data", "bpf_msg_push_data", "bpf_msg_pop_data", "bpf_lwt_seg6_store_bytes",
-        "bpf_lwt_seg6_adjust_srh", "bpf_lwt_seg6_action", "bpf_lwt_push_encap", "bpf_sk_assign_not_used",
-        "bpf_tail_call", "bpf_store_hdr_opt", "bpf_sys_not_used",
-    }
-)  # fmt: skip
-"""Helpers after which no packet pointer is good (bpf_helper_changes_pkt_data of net/core/filter.c)."""
-
-SOCKET_TABLES: Final = {
-    r.PTR_SOCKET: "sock",
-    r.PTR_SOCK_COMMON: "sock_common",
-    r.PTR_TCP_SOCK: "tcp_sock",
-    r.PTR_XDP_SOCK: "xdp_sock",
-}
-_SOCKET_READS: dict[str, frozenset[tuple[int, int]]] = {}
-
-
-def _socket_reads(name: str) -> frozenset[tuple[int, int]]:
-    found = _SOCKET_READS.get(name)
-    if found is None:
-        from simulator.verifier.sockets import reads
-
-        found = _SOCKET_READS[name] = reads(name)
     return found

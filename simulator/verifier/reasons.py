@@ -21,6 +21,7 @@ from simulator.verdict import Reason, Step, Verdict
 from simulator.verifier import early, origins
 from simulator.verifier import regs as r
 from simulator.verifier.advice import advice_of
+from simulator.verifier.callfacts import packet_changers
 from simulator.verifier.origins import KINDS
 from simulator.verifier.regs import Reg, type_name
 from simulator.verifier.scene import Scene
@@ -242,7 +243,7 @@ def _number_as_address(scene: Scene) -> Finding:
     change = scene.last_change(register)
     if lost is not None and lost == change:
         if scene.called(lost):
-            moved = scene.called(lost) in scene.m.packet_changers
+            moved = scene.called(lost) in packet_changers()
             return Finding(
                 f"r{register} was a pointer until {scene.place(lost)}, which "
                 + ("may move the packet" if moved else "ended it"),

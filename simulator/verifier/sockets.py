@@ -5,7 +5,11 @@ Source: bpf_sock_is_valid_access and its kin in net/core/filter.c; layouts from 
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Final
+
 from bpflisp.spec.contexts import Field, Struct, struct
+from simulator.verifier import regs as r
 
 _STRUCTS = {"sock": "bpf_sock", "sock_common": "bpf_sock", "tcp_sock": "bpf_tcp_sock"}
 _NARROW = frozenset(
@@ -40,8 +44,18 @@ def _sock_reads(layout: Struct, common: bool) -> set[tuple[int, int]]:
     return found
 
 
-def reads(name: str) -> frozenset[tuple[int, int]]:
-    """The (offset, size) pairs that may be read of a "sock", "sock_common", "tcp_sock" or "xdp_sock"."""
+_VIEWS: Final = {
+    r.PTR_SOCKET: "sock",
+    r.PTR_SOCK_COMMON: "sock_common",
+    r.PTR_TCP_SOCK: "tcp_sock",
+    r.PTR_XDP_SOCK: "xdp_sock",
+}
+
+
+@cache
+def reads(kind: int) -> frozenset[tuple[int, int]]:
+    """The (offset, size) pairs that may be read through a pointer of that kind, one of the kernel's socket views."""
+    name = _VIEWS[kind]
     if name == "xdp_sock":
         return frozenset({(0, 4)})  # queue_id is all that struct bpf_xdp_sock has
     layout = struct(_STRUCTS[name])
