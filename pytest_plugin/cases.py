@@ -37,7 +37,10 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             item.user_properties.append(told)
 
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
-    seed, watch = item.config.getoption("--bpf-seed"), Watch(lambda: note_engine(item, engine))
+    seed, watch = (
+        item.config.getoption("--bpf-seed"),
+        Watch(lambda: isinstance(item, CheckItem) or note_engine(item, engine)),
+    )
     item.stash[WATCH] = watch
     before = settings_now()
     return using(
@@ -55,8 +58,8 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
 
 
 def note_engine(item: pytest.Item, engine: str) -> None:
-    """The test is one that asked for this engine: kept with the item's properties, for the summary."""
-    if (told := (ENGINE, engine)) not in item.user_properties:
+    """The test is one that asked for this engine: kept with the item's properties, for the summary. A check runs none."""
+    if (told := (ENGINE, engine)) not in item.user_properties and not isinstance(item, CheckItem):
         item.user_properties.append(told)
 
 

@@ -67,8 +67,9 @@ def amend(report: pytest.TestReport, call: pytest.CallInfo[None], item: pytest.I
         crash.message = _PLACE.sub("", str(error))
     if call.when == "call" and report.failed:
         _add_last_call(report, item)
-    if isinstance(error, EngineUnavailable):
+    if isinstance(error, EngineUnavailable | RefusedError):
         _note_engine(report, item)
+    if isinstance(error, EngineUnavailable):
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {error}")

@@ -27,7 +27,7 @@ class Watch:
     `begin` is called at the first call of a program.
     """
 
-    def __init__(self, begin: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[], object]) -> None:
         self.begin = begin
         self.last: Called | None = None
         self._calls = 0
