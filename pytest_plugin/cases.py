@@ -18,8 +18,18 @@ from pytest_plugin.deadlines import aside
 from pytest_plugin.failures import WATCH, Watch
 from pytest_plugin.plugin import CHECKED, kernels_of
 from pytest_plugin.reports import checks
-from pytest_plugin.summary import ENGINE, KERNEL, LEFT_OUT
-from simulator import ENGINES, LoadError, Program, RefusedError, engines_named, load, settings_now, using
+from pytest_plugin.summary import COVERAGE, ENGINE, KERNEL, LEFT_OUT, UNCOUNTED
+from simulator import (
+    ENGINES,
+    LoadError,
+    Program,
+    RefusedError,
+    engines_named,
+    load,
+    observing,
+    settings_now,
+    using,
+)
 
 _CHOICES = (*ENGINES, "all")
 _KEYS = ("kernels", "engine")
@@ -37,10 +47,8 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
             item.user_properties.append(told)
 
     btf = item.config.getoption("--bpf-kernel-btf") or item.config.getini("bpf_kernel_btf") or None
-    seed, watch = (
-        item.config.getoption("--bpf-seed"),
-        Watch(lambda: isinstance(item, CheckItem) or note_engine(item, engine)),
-    )
+    seed = item.config.getoption("--bpf-seed")
+    watch = Watch(lambda runs_on: note_engine(item, engine, runs_on))
     item.stash[WATCH] = watch
     before = settings_now()
     return using(
@@ -57,10 +65,15 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
     )
 
 
-def note_engine(item: pytest.Item, engine: str) -> None:
-    """The test is one that asked for this engine: kept with the item's properties, for the summary. A check runs none."""
-    if (told := (ENGINE, engine)) not in item.user_properties and not isinstance(item, CheckItem):
-        item.user_properties.append(told)
+def note_engine(item: pytest.Item, asked: str, runs_on: str = "") -> None:
+    """Keeps with an item's properties, which reach the summary from any worker, which engine the test asked for, and
+    of the one that a call runs on whether it goes uncounted. A check runs none."""
+    told = [(ENGINE, asked)]
+    counting = item.config.pluginmanager.get_plugin(COVERAGE)
+    if runs_on and counting is not None and not counting.counts(runs_on):
+        told.append((UNCOUNTED, runs_on))
+    if not isinstance(item, CheckItem):
+        item.user_properties += [each for each in told if each not in item.user_properties]
 
 
 def require_known(engine: str, kernels: Sequence[str]) -> None:
@@ -150,7 +163,9 @@ class CheckedObject(pytest.File):
     def _items(self, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
         btf = self.config.getoption("--bpf-kernel-btf") or self.config.getini("bpf_kernel_btf") or None
         try:
-            obj = load(self.path, kernel_btf=btf)
+            # What is verified alone is not what coverage is about.
+            with observing():
+                obj = load(self.path, kernel_btf=btf)
         except (LoadError, CompileError, OSError) as error:
             yield CheckItem.from_parent(self, name="load", problem=str(error))
             return
@@ -191,7 +206,8 @@ class CheckItem(pytest.Item):
             if self.problem:
                 raise UnloadableError(self.problem)
             return
-        verdict = self.program.verify(self.kernel, self.btf)
+        with observing():
+            verdict = self.program.verify(self.kernel, self.btf)
         reports = checks.of(self.config)
         if reports is not None:
             reports.judge(self, self.program, self.kernel, self.btf, verdict)

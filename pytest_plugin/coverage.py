@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pytest_plugin.summary import COVERAGE, UNCOUNTED
 from simulator.coverage import MEASURED, Coverage, measuring
 
-NAME = "bpf_coverage"
 _FILES = ("lcov", "cobertura", "html")
 
 
@@ -24,9 +24,14 @@ class CoverageRun:
         self._least: float | None = config.getoption("--bpf-cov-fail-under")
         self._told: list[str] = []
         self._lost: list[str] = []
+        self._uncounted: dict[str, set[str]] = {}
         self.coverage = Coverage()
         self._stack = ExitStack()
         self._stack.enter_context(measuring(self.coverage))
+
+    def counts(self, engine: str) -> bool:
+        """Whether what this engine executes is counted."""
+        return engine in MEASURED
 
     def pytest_unconfigure(self) -> None:
         """Counts no more."""
@@ -36,16 +41,22 @@ class CoverageRun:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Adds what a worker of xdist counted."""
         output: Mapping[str, Any] = getattr(node, "workeroutput", None) or {}
-        if NAME in output:
-            self.coverage.merge_json(output[NAME])
+        if COVERAGE in output:
+            self.coverage.merge_json(output[COVERAGE])
         else:
             self._lost.append(str(node.gateway.id))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notes which tests ran programs on an engine that does not count."""
+        for key, engine in report.user_properties:
+            if key == UNCOUNTED:
+                self._uncounted.setdefault(str(engine), set()).add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Hands a worker's counts over; in the main process writes the reports, and fails a session that is under."""
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
-            output[NAME] = self.coverage.to_json()
+            output[COVERAGE] = self.coverage.to_json()
             return
         good = self._write() and self._is_enough()
         if not good and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -59,8 +70,11 @@ class CoverageRun:
     def _write(self) -> bool:
         """Writes every report; whether all of them could be written."""
         self._told += [f"worker {name} was lost, and what it counted" for name in self._lost]
+        for engine, tests in sorted(self._uncounted.items()):
+            many = f"{len(tests)} {'test' if len(tests) == 1 else 'tests'}"
+            self._told.append(f"not counted: {many} on engine {engine}, which does not count what it executes")
         if not self.coverage:
-            self._told.append(f"no program was called on an engine that counts ({', '.join(MEASURED)})")
+            self._told.append(f"no program was loaded, or called on an engine that counts ({', '.join(MEASURED)})")
             return True
         good = True
         for kind, target in self._reports:

@@ -85,7 +85,7 @@ def _note_engine(report: pytest.TestReport, item: pytest.Item) -> None:
     from pytest_plugin.failures import WATCH
 
     if WATCH in item.stash:
-        item.stash[WATCH].begin()
+        item.stash[WATCH].on_engine("")
         report.user_properties[:] = item.user_properties
 
 

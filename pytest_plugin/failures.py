@@ -24,19 +24,21 @@ WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 class Watch:
     """Remembers the last call of a test, so that it can be made again if the test fails.
 
-    `begin` is called at the first call of a program.
+    `on_engine` is told which engine a call runs on, once for each.
     """
 
-    def __init__(self, begin: Callable[[], object]) -> None:
-        self.begin = begin
+    def __init__(self, on_engine: Callable[[str], object]) -> None:
+        self.on_engine = on_engine
+        self._engines: set[str] = set()
         self.last: Called | None = None
         self._calls = 0
         self._by_world: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
     def note(self, called: Called) -> None:
         """A call that is about to be made."""
-        if self.last is None:
-            self.begin()
+        if called.engine not in self._engines:
+            self._engines.add(called.engine)
+            self.on_engine(called.engine)
         if not called.fresh:
             self._calls += 1
             seen = self._by_world[called.world] = self._by_world.get(called.world, 0) + 1

@@ -77,10 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         require_known(engine_of(config), kernels_of(config))
     if any(config.getoption(name) not in (None, False, []) for name in _COVERAGE):
-        from pytest_plugin import coverage
+        from pytest_plugin import coverage, summary
 
         coverage.require_countable(engine_of(config))
-        config.pluginmanager.register(coverage.CoverageRun(config), coverage.NAME)
+        config.pluginmanager.register(coverage.CoverageRun(config), summary.COVERAGE)
     if any(config.getoption(name) for name in _CHECKS):
         from pytest_plugin.reports import checks
 

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-ENGINE, KERNEL, LEFT_OUT = "bpf_engine", "bpf_kernel", "bpf"
+ENGINE, KERNEL, LEFT_OUT, UNCOUNTED = "bpf_engine", "bpf_kernel", "bpf", "bpf_uncounted"
 """Properties of a report: the engine that a test asked for, the kernel that a program was checked for, why an engine
-of `all` was left out. Properties reach the main process from any worker."""
+of `all` was left out, an engine that coverage could not count on. Properties reach the main process from any worker."""
+
+COVERAGE = "bpf_coverage"
+"""The name of the plugin that counts what programs execute."""
 
 _OUTCOMES = ("passed", "failed", "skipped")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simulator.flowdrawing import flow_svg
     from simulator.loader import LoadError, load
     from simulator.maps import MapError
+    from simulator.observers import observing
     from simulator.outcome import Fault, Outcome, Outcomes
     from simulator.packet import InputRefused
     from simulator.program import MapDef, Object, Program
@@ -83,6 +84,7 @@ __all__ = [
     "github_annotations",
     "joined_sarif",
     "load",
+    "observing",
     "replay",
     "sarif",
     "settings_now",
@@ -100,6 +102,7 @@ _MODULES = {
     "simulator.flowdrawing": ("flow_svg",),
     "simulator.loader": ("LoadError", "load"),
     "simulator.maps": ("MapError",),
+    "simulator.observers": ("observing",),
     "simulator.outcome": ("Fault", "Outcome", "Outcomes"),
     "simulator.packet": ("InputRefused",),
     "simulator.program": ("MapDef", "Object", "Program"),

@@ -21,8 +21,10 @@ from typing import Any
 from bpflisp.spec.isa import Kind
 from simulator.engines.counting import CountingPython, CountingReference, Counts
 from simulator.engines.engine import Engine
-from simulator.program import LineInfo, MapDef, Program
+from simulator.observers import observing
+from simulator.program import LineInfo, MapDef, Object, Program
 from simulator.run import standing_in
+from simulator.verdict import Verdict
 
 MEASURED = ("python", "reference")
 """The engines that count."""
@@ -125,15 +127,27 @@ class Coverage:
 
     def __init__(self) -> None:
         self._found: dict[str, ProgramCoverage] = {}
+        self._judged: dict[str, bool] = {}
         self._met: dict[int, tuple[Program, Counts]] = {}
 
     @property
     def programs(self) -> Sequence[ProgramCoverage]:
-        """Every program that was met, by path and name."""
-        return sorted(self._found.values(), key=lambda found: (found.path, found.program.name))
+        """Every program that was met, by path and name; but for those that verifiers refused and that never ran."""
+        shown = [found for key, found in self._found.items() if self._judged.get(key, True) or any(found.executed)]
+        return sorted(shown, key=lambda found: (found.path, found.program.name))
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self.programs)
+
+    def loaded(self, obj: Object) -> None:
+        """What is loaded and never called counts as not executed."""
+        for program in obj.programs.values():
+            self.add(program)
+
+    def judged(self, program: Program, verdict: Verdict) -> None:
+        """Remembers whether any kernel takes a program."""
+        key = _key(program)
+        self._judged[key] = verdict.accepted or self._judged.get(key, False)
 
     def add(self, program: Program) -> ProgramCoverage:
         """Makes a program known, and the others of its object: what never runs counts as not executed."""
@@ -177,11 +191,15 @@ class Coverage:
 
     def to_json(self) -> str:
         """All of it as text, to be merged elsewhere."""
-        return json.dumps([_as_record(found) for found in self.programs])
+        records = [_as_record(found) for found in self._found.values()]
+        return json.dumps({"programs": records, "judged": self._judged})
 
     def merge_json(self, text: str) -> None:
         """Adds what `to_json` gave, in this process or another one."""
-        for record in json.loads(text):
+        read = json.loads(text)
+        for key, accepted in read["judged"].items():
+            self._judged[key] = accepted or self._judged.get(key, False)
+        for record in read["programs"]:
             program = _from_record(record)
             key = _key(program)
             if key not in self._found:
@@ -193,11 +211,11 @@ class Coverage:
 
 @contextmanager
 def measuring(coverage: Coverage | None = None) -> Iterator[Coverage]:
-    """Counts what the engines `python` and `reference` execute, while it lasts."""
+    """Counts what the engines `python` and `reference` execute, and notes what is loaded, while it lasts."""
     coverage = coverage if coverage is not None else Coverage()
     counting: dict[str, Engine] = {"python": CountingPython(coverage.counts_of)}
     counting["reference"] = CountingReference(coverage.counts_of)
-    with standing_in(counting):
+    with standing_in(counting), observing(coverage):
         yield coverage
 
 

@@ -35,14 +35,17 @@ def _right(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
 
 
 def _missing(program: ProgramCoverage, locate: Callable[[ProgramCoverage, str], str]) -> str:
-    """The source lines that did not run, by file; where all did in one place or another, and where the object has no
-    line information, the slots."""
-    files: dict[str, list[int]] = {}
-    for (file, line), count in sorted(program.lines().items()):
-        if not count:
-            files.setdefault(file, []).append(line)
-    if files:
-        return "; ".join(f"{locate(program, file)}:{ranges(numbers)}" for file, numbers in files.items())
-    executed = program.executed
+    """The source lines that did not run, by file; after them those of which a part did; slots where the object has no
+    line information."""
+    executed, ran = program.executed, program.lines()
     slots = [at for at, insn in enumerate(program.program.code) if insn is not None and not executed[at]]
-    return f"insns {ranges(slots)}" if slots else ""
+    found: dict[tuple[str, bool], set[int]] = {}
+    for line in (program.line_of[at] for at in slots):
+        if line is None or not line.line:
+            return f"insns {ranges(slots)}"
+        found.setdefault((line.file, ran[line.file, line.line] > 0), set()).add(line.line)
+    parts = sorted(found.items(), key=lambda part: (part[0][1], part[0][0]))
+    return "; ".join(
+        f"{'in part ' if partly else ''}{locate(program, file)}:{ranges(sorted(numbers))}"
+        for (file, partly), numbers in parts
+    )

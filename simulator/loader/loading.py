@@ -16,6 +16,7 @@ from simulator.loader.externs import Externs, KconfigValue, resolve_externs
 from simulator.loader.fixup import kernel_ready
 from simulator.loader.maps import MapTable, data_map, load_maps, struct_ops_members
 from simulator.loader.object_file import TEXT, Function, ObjectFile
+from simulator.observers import tell_loaded
 from simulator.program import MapDef, Object, Program
 
 _NONE: Mapping[str, int] = MappingProxyType({})
@@ -47,7 +48,7 @@ def load(
     file = ObjectFile(data, path, Path(path).name.split(".")[0])
     kernel = _kernel(path, kernel_btf)
     try:
-        return _load_parts(file, kconfig, ksyms, kernel, type)
+        return tell_loaded(_load_parts(file, kconfig, ksyms, kernel, type))
     except BtfError as error:
         # The parts say more where they can; this is what lazy reading finds late.
         raise file.error(str(error), ".BTF") from None

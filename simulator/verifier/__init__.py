@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpflisp.spec.kernels import MEASURED, neighbours
+from simulator.observers import tell_judged
 from simulator.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def verify(
     typed = read_btf(kernel_btf) if kernel_btf is not None else None
     with garbage_left():
         verdict = judge(program, profile(kernel), typed, log_level, cpus)
-    return _with_doubt(_without_what_is_missing(program, verdict), profile(kernel))
+    return tell_judged(program, _with_doubt(_without_what_is_missing(program, verdict), profile(kernel)))
 
 
 def _with_doubt(verdict: Verdict, asked: Profile) -> Verdict:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from tests.plugin.loaded import LOADED
+from tests.plugin.objects import ROOT
 from tests.plugin.test_plugin import HEAD, QUICKLY, run
 
 pytest_plugins = ("pytester",)
@@ -74,9 +75,10 @@ def test_fail_under(pytester: pytest.Pytester, least: str, fails: bool) -> None:
 
 
 def test_a_session_without_a_call_is_under_any_limit(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "def test_nothing(): pass\n", "--bpf-cov-fail-under=1")
+    pytester.makepyfile("def test_nothing(): pass\n")
+    result = pytester.runpytest(*QUICKLY, "--bpf-cov-fail-under=1")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["no program was called on an engine that counts*", "FAIL: 0% *"])
+    result.stdout.fnmatch_lines(["no program was loaded, or called on an engine that counts*", "FAIL: 0% *"])
 
 
 def test_what_cannot_be_written_is_told_and_fails(pytester: pytest.Pytester) -> None:
@@ -161,3 +163,64 @@ def test_it(port):
     assert fw(ETH / IP() / TCP(dport=port)) == Pass
 """
     run(pytester, body, "--bpf-cov").stdout.fnmatch_lines(["total *27 *24 *88% *4/8"])
+
+
+def test_a_line_of_several_places_is_named_where_one_did_not_run(pytester: pytest.Pytester) -> None:
+    source = ROOT / "examples" / "firewall" / "build" / "firewall.bpf.o"
+    body = f"""
+firewall = load({str(source)!r})["firewall"]
+del obj, fw
+
+def test_it():
+    assert firewall(PACKET) == Drop
+"""
+    result = run(pytester, body, "--bpf-cov")
+    # The counting that is inlined at each return ran at one of them.
+    # The counting is inlined at each return, and one of them was taken.
+    result.stdout.fnmatch_lines(["*firewall.bpf.o::firewall *in part *firewall.bpf.c:58, 60*"])
+
+
+# What was not called, and what was not counted
+
+
+def test_an_object_that_is_loaded_and_never_called_did_not_run(pytester: pytest.Pytester) -> None:
+    other = ROOT / "fixtures" / "twins" / "packet_counter.o"
+    result = run(pytester, ONE_WAY + f"other = load({str(other)!r})\n", "--bpf-cov")
+    result.stdout.fnmatch_lines(["*packet_counter.o::packet_counter * 0 *0%*", "*port_blocker.o::port_blocker *88%*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "workers"])
+def test_what_is_there_to_be_refused_or_to_be_checked_is_not_missed(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    (pytester.path / "bad.lisp").write_text("(defprog bad (:type :xdp) (load u8 (ctx u32 0) 0))")
+    (pytester.path / "checked.lisp").write_text("(defprog checked (:type :xdp) XDP_DROP)")
+    body = ONE_WAY + "\ndef test_it():\n    assert load('bad.lisp')['bad'].verify() == Refused()\n"
+    result = run(pytester, body, "--bpf-cov", "--bpf-check", "checked.lisp", *workers)
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["total *27 *24 *88% *4/8"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "workers"])
+def test_what_runs_on_an_engine_that_does_not_count_is_told(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("unicorn")
+    body = """
+@pytest.mark.bpf(engine=["python", "native"])
+def test_marked():
+    assert fw(PACKET) == Pass
+
+def test_called():
+    assert fw(PACKET, engine="native") == Pass
+    assert fw(PACKET, engine="native") == Pass
+
+def test_counted():
+    assert fw(PACKET, engine="all") == Pass
+"""
+    result = run(pytester, body, "--bpf-cov", *workers)
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [HEADING, "not counted: 2 tests on engine native, which does not count what it executes"]
+    )
+    result.stdout.fnmatch_lines(["total *27 *24 *88% *4/8"])
