@@ -37,7 +37,7 @@ def test_a_table_says_what_did_not_run(pytester: pytest.Pytester) -> None:
         [
             HEADING,
             "program * insns *run *cover *branches *not run",
-            "*port_blocker.o::port_blocker *27 *24 *88% *4/8 *port_blocker.c:37",
+            "*port_blocker.o::port_blocker *27 *24 *88% *4/8 *port_blocker.c:37*",
             "total *27 *24 *88% *4/8",
         ]
     )
