@@ -77,7 +77,9 @@ def _layer(got: Any, wanted: Any) -> tuple[str, list[str]]:
 def _shown(field: Any, layer: Any, value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex(" ") if len(value) <= 2 * _ROW else f"{value[: 2 * _ROW].hex(' ')} ... ({len(value)} bytes)"
-    return str(field.i2repr(layer, value))
+    text = str(field.i2repr(layer, value))
+    # A port has a name for scapy, and a number for who compares it with another.
+    return f"{value} ({text})" if isinstance(value, int) and text.isidentifier() else text
 
 
 def _bytes(got: bytes, wanted: bytes) -> list[str]:

@@ -16,6 +16,7 @@ from simulator.engines.engine import Options
 from simulator.engines.reference import ReferenceEngine, Stepper
 from simulator.engines.source.frame import defines, uses_of
 from simulator.machine import Machine, source_of
+from simulator.maps.values import shown
 from simulator.packet import as_input
 from simulator.results import insn_line
 
@@ -100,7 +101,7 @@ def _entries(found: Any) -> Mapping[object, str]:
     try:
         if found.definition.type == "ringbuf":
             return {number: f"record of {len(record)} bytes: {record.hex(' ')}" for number, record in enumerate(found)}
-        return {repr(key): f"[{key!r}] = {value!r}" for key, value in found.items()}
+        return {repr(key): f"[{shown(key)}] = {shown(value)}" for key, value in found.items()}
     except OSError:
         return {}
 
@@ -141,7 +142,8 @@ class _TracingStepper(Stepper):
         region = self.memory.region_at(value) if value >> 16 and value < 1 << 30 else None
         if region is not None and region in self.machine.frames:
             frame = self.machine.frames.index(region)
-            return f"fp{frame or ''}{value - region.end:+d}"
+            off = value - region.end
+            return f"fp{frame or ''}{off:+d}" if off else f"fp{frame}"
         if region is not None:
             return f"{region.name}{value - region.base:+d}"
         if value in self.machine.world.handles:

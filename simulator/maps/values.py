@@ -56,8 +56,45 @@ class Record(Mapping[str, Any]):
         return hash(tuple(self._fields))
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value!r}" for name, value in self._fields.items())
+        inside = ", ".join(f"{name}={shown(value)}" for name, value in self._fields.items())
         return f"{self._name or 'struct'}({inside})"
+
+
+class Address6(Record):
+    """A struct in6_addr: equal also to the IPv6 address that it is."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, name: str, fields: Mapping[str, Any], packed: bytes) -> None:
+        super().__init__(name, fields)
+        object.__setattr__(self, "_packed", packed)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str | ipaddress.IPv6Address):
+            return bool(packed_address(str(other), 16) == self._packed)
+        return Record.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+    def __str__(self) -> str:
+        """The address."""
+        return str(ipaddress.IPv6Address(self._packed))
+
+
+class Words(list[int]):
+    """Four words of 32 bits: equal also to an IPv6 address, which programs keep so."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str | ipaddress.IPv6Address):
+            return packed_address(str(other), 16) == b"".join(word.to_bytes(4, "little") for word in self)
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class Octets(bytes):
@@ -66,6 +103,8 @@ class Octets(bytes):
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, ipaddress.IPv4Address | ipaddress.IPv6Address):
+            return bytes.__eq__(self, other.packed)
         if isinstance(other, str):
             packed = packed_address(other, len(self))
             return bytes.__eq__(self, packed) if packed is not None else self.split(b"\0", 1)[0] == other.encode()
@@ -103,9 +142,21 @@ class Address(int):
         return str(ipaddress.IPv4Address(self.to_bytes(4, "little")))
 
 
+def shown(value: Any) -> str:
+    """A value as failures show it, in a form that the map or the struct takes as well: addresses and texts as such."""
+    if isinstance(value, Address | Address6):
+        return repr(str(value))
+    if not isinstance(value, Octets):
+        return repr(value)
+    text = value.rstrip(b"\0")
+    if text and all(32 <= each < 127 for each in text):
+        return repr(text.decode())
+    return repr(value.hex(":")) if len(value) == _MAC_SIZE else repr(bytes(value))
+
+
 def packed_address(text: str, size: int) -> bytes | None:
     """The bytes, in network order, of an IP or MAC address of this size; None where the text is none."""
-    if size == 6 and _MAC.fullmatch(text):
+    if size == _MAC_SIZE and _MAC.fullmatch(text):
         return bytes.fromhex(text.replace(":", "").replace("-", ""))
     if size not in (4, 16):
         return None
@@ -116,6 +167,7 @@ def packed_address(text: str, size: int) -> bytes | None:
     return packed if len(packed) == size else None
 
 
+_MAC_SIZE = 6
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 
 
@@ -146,8 +198,10 @@ def decode(btf: Btf, type_id: int, data: bytes) -> Any:
         case BtfKind.FLOAT if len(data) in _FLOATS:
             return packing.unpack(_FLOATS[len(data)], data)[0]
         case BtfKind.STRUCT | BtfKind.UNION:
-            members = named_members(btf, type_id)
-            return Record(found.name, {member.name: _member(btf, member, data) for member in members})
+            members = {member.name: _member(btf, member, data) for member in named_members(btf, type_id)}
+            if found.name == "in6_addr" and len(data) == 16:
+                return Address6(found.name, members, data)
+            return Record(found.name, members)
         case BtfKind.ARRAY:
             return _decode_array(btf, type_id, data)
         case _:
@@ -166,10 +220,18 @@ def named_members(btf: Btf, type_id: int, offset: int = 0) -> Iterator[BtfMember
 
 def _member(btf: Btf, member: BtfMember, data: bytes) -> Any:
     if member.bits:
-        whole = int.from_bytes(data, "little") >> member.bit_offset
-        return whole & ((1 << member.bits) - 1)
+        number = int.from_bytes(data, "little") >> member.bit_offset & ((1 << member.bits) - 1)
+        return number - (1 << member.bits) if _is_signed(btf, member) and number >> member.bits - 1 else number
     start = member.bit_offset // 8
     return decode(btf, member.type, data[start : start + btf.size_of(member.type)])
+
+
+def _is_signed(btf: Btf, member: BtfMember) -> bool:
+    type_id = btf.resolve(member.type)
+    found = btf.type(type_id)
+    if found.kind is BtfKind.INT:
+        return btf.integer(type_id).signed
+    return found.kind in (BtfKind.ENUM, BtfKind.ENUM64) and found.flag
 
 
 def _decode_array(btf: Btf, type_id: int, data: bytes) -> Any:
@@ -178,7 +240,8 @@ def _decode_array(btf: Btf, type_id: int, data: bytes) -> Any:
     size = btf.size_of(element)
     if size == 1 and btf.type(element).kind is BtfKind.INT:
         return Octets(data)
-    return [decode(btf, element, data[at : at + size]) for at in range(0, size * array.count, size)]
+    found = [decode(btf, array.element, data[at : at + size]) for at in range(0, size * array.count, size)]
+    return Words(found) if (size, array.count) == (4, 4) and btf.type(element).kind is BtfKind.INT else found
 
 
 def encode(btf: Btf, type_id: int, value: Any, size: int) -> bytes:
@@ -223,14 +286,24 @@ def _encode_struct(btf: Btf, type_id: int, value: Mapping[str, Any], size: int) 
     for name, field in value.items():
         if name not in members:
             raise ValueError(f"{btf.type(type_id).name} has no field {name!r}; it has {', '.join(members)}")
-        member = members[name]
-        if member.bits:
-            whole = int.from_bytes(data, "little") | (int(field) & ((1 << member.bits) - 1)) << member.bit_offset
-            data[:] = whole.to_bytes(size, "little")
-            continue
-        start, length = member.bit_offset // 8, btf.size_of(member.type)
-        data[start : start + length] = encode(btf, member.type, field, length)
+        try:
+            _put_member(btf, members[name], field, data)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"field {name}: {error}") from None
     return bytes(data)
+
+
+def _put_member(btf: Btf, member: BtfMember, value: Any, data: bytearray) -> None:
+    if not member.bits:
+        start, length = member.bit_offset // 8, btf.size_of(member.type)
+        data[start : start + length] = encode(btf, member.type, value, length)
+        return
+    number = int.from_bytes(encode(btf, member.type, value, btf.size_of(member.type)), "little")
+    mask = (1 << member.bits) - 1
+    if not -(mask + 1) // 2 <= (value if isinstance(value, int) else number) <= mask:
+        raise ValueError(f"{value!r} does not fit in {member.bits} bits")
+    whole = int.from_bytes(data, "little") & ~(mask << member.bit_offset) | (number & mask) << member.bit_offset
+    data[:] = whole.to_bytes(len(data), "little")
 
 
 def _encode_text(btf: Btf, type_id: int, value: str, size: int) -> bytes:

@@ -19,7 +19,7 @@ def difference(got: object, wanted: object) -> tuple[str, list[str]]:
 def test_a_field() -> None:
     summary, lines = difference(ETH / IPV4 / UDP(dport=53, chksum=1), ETH / IPV4 / UDP(dport=54, chksum=1))
     assert summary == "packet of 42 bytes, differs in UDP (dport)"
-    assert lines == ["  Ethernet", "  IP", "  UDP", "-   dport = 54", "+   dport = domain"]
+    assert lines == ["  Ethernet", "  IP", "  UDP", "-   dport = 54", "+   dport = 53 (domain)"]
 
 
 def test_a_layer_that_is_not_there() -> None:

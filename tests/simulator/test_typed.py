@@ -11,6 +11,7 @@ from simulator import World, load
 from tests.plugin.objects import ROOT
 
 OBJECT = load(ROOT / "fixtures" / "typed" / "typed.bpf.o")
+PEERS = load(ROOT / "fixtures" / "typed" / "addresses.bpf.o")
 FIELDS: dict[str, Any] = {
     "src": "10.0.0.1",
     "dport": 80,
@@ -67,6 +68,40 @@ def test_addresses_of_devices_and_names_of_enums(world: World) -> None:
     assert key == bytes.fromhex("020000000007")
 
 
+def test_addresses_of_ipv6_in_each_form_that_programs_keep_them_in() -> None:
+    world, address = World(PEERS), ipaddress.ip_address("2001:db8::7")
+    world.maps.peers["2001:db8::7"] = {"addr": "2001:db8::7", "words": address, "routers": ["10.0.0.1", 0]}
+    (found,) = world.maps.peers.values()
+    (key,) = world.maps.peers
+    for value in (key, found.addr, found.words):
+        assert value == "2001:db8:0::7"
+        assert value == address
+        assert value != "2001:db8::8"
+    assert found.words == [0xB80D0120, 0, 0, 0x07000000]
+    assert found.addr.in6_u.u6_addr8 == address
+    assert found.routers == ["10.0.0.1", "0.0.0.0"]
+
+
+def test_a_signed_field_of_bits() -> None:
+    peer = PEERS.types.peer
+    for number in range(-4, 4):
+        assert peer(below=number, rest=-number).below == number
+        assert peer(below=number, rest=-number).rest == -number
+    assert peer(below=7).below == -1  # the same bits
+    assert OBJECT.types.flow(low=-1).low == 7
+
+
+def test_what_is_shown_is_what_may_be_given() -> None:
+    peer = PEERS.types.peer
+    value = peer(addr="::1", routers=["10.0.0.1", 0], mac="02:00:00:00:00:01", name="eth0")
+    shown = repr(value)
+    flow = OBJECT.types.flow
+    assert repr(flow(src="10.0.0.1", name="x")).startswith("flow(src='10.0.0.1', dst='0.0.0.0', sport=0, dport=0, ")
+    taken = {"mac": "02:00:00:00:00:01", "name": "eth0", "addr": "::1"}
+    assert all(f"{name}={text!r}" in shown for name, text in taken.items())
+    assert peer(**taken) == value.replace(routers=[0, 0])
+
+
 @pytest.mark.parametrize(
     ("name", "prefixes", "inside", "best"),
     [
@@ -98,7 +133,12 @@ def test_each_cpu_has_a_value(world: World) -> None:
 BAD = {
     "w.maps.hosts['10.0.0.300'] = {}": "ValueError: the key of map hosts: '10.0.0.300' does not fit in 4 bytes",
     "w.maps.hosts['10.0.0.1'] = {'dprt': 1}": "ValueError: the value of map hosts: flow has no field 'dprt'; it has",
-    "w.maps.hosts['10.0.0.1'] = {'dport': 70000}": "ValueError: the value of map hosts: 70000 does not fit in 2 bytes",
+    "o.types.flow(low=8)": "ValueError: field low: 8 does not fit in 3 bits",
+    "o.types.flow(low=-5)": "ValueError: field low: -5 does not fit in 3 bits",
+    "o.types.flow(pair=[{'a': 1}, {'b': 70000}])": "ValueError: field pair: field b: 70000 does not fit in 2 bytes",
+    "o.types.flow(low='x')": "ValueError: field low: 'x' does not fit in 4 bytes",
+    "o.types.flow(low=1.5)": "TypeError: field low: 1.5 is no value of type",
+    "w.maps.hosts['10.0.0.1'] = {'dport': 70000}": "the value of map hosts: field dport: 70000 does not fit in 2 bytes",
     "w.maps.hosts['10.0.0.1'] = {'name': 'a' * 11}": "does not fit in 10 bytes",
     "w.maps.macs['02:00:00:00:00:07'] = 'DENIED'": "verdict has no 'DENIED'; it has ALLOW, DENY",
     "w.maps.v4['10.0.0.0/33'] = 1": "ValueError: the key of map v4: '10.0.0.0/33' is no prefix of addresses",
