@@ -15,7 +15,7 @@ import mmap
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType, TracebackType
@@ -348,6 +348,20 @@ def map_mmap(fd: int, length: int, *, writable: bool, offset: int = 0) -> mmap.m
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------
+
+
+def map_mmap_at(fd: int, address: int, length: int, data: bytes) -> Callable[[], None]:
+    """Maps a map's memory at an address of its own, as an arena wants it, and writes to its beginning. Returns what
+    takes the mapping away."""
+    shared, fixed = mmap.MAP_SHARED, 0x10
+    _libc.mmap.restype = ctypes.c_void_p
+    _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    if _libc.mmap(address, length, mmap.PROT_READ | mmap.PROT_WRITE, shared | fixed, fd, 0) != address:
+        number = ctypes.get_errno()
+        raise OSError(number, f"mmap at {address:#x}: {os.strerror(number)}")
+    ctypes.memmove(address, data, len(data))
+    return lambda: _libc.munmap(address, length)
 
 
 def prog_load(request: ProgramRequest, log_level: int = 1, log_limit: int = LARGEST_LOG_SIZE) -> Loaded:

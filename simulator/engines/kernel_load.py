@@ -152,14 +152,26 @@ def create_map(definition: MapDef, kit: Resources) -> Handle:
         extra=definition.extra,
     )
     handle = kit.keep(_create(request))
-    if definition.type == "arena" and not definition.extra:
-        # The verifier wants to know where user space sees the arena: mapping it tells.
-        kit.stack.callback(bpf_syscall.map_mmap(handle.fd, definition.max_entries * _ARENA_PAGE, writable=True).close)
-    if definition.init is not None:
+    if definition.type == "arena":
+        _map_arena(handle, definition, kit)
+    elif definition.init is not None:
         bpf_syscall.map_update(handle.fd, bytes(4), definition.init.ljust(definition.value_size, b"\0"))
     if definition.frozen:
         bpf_syscall.map_freeze(handle.fd)
     return handle
+
+
+def _map_arena(handle: Handle, definition: MapDef, kit: Resources) -> None:
+    """Maps an arena: the verifier wants to know where user space sees it, and its variables are written there."""
+    size = definition.max_entries * _ARENA_PAGE
+    if definition.extra:
+        if definition.init:
+            kit.stack.callback(bpf_syscall.map_mmap_at(handle.fd, definition.extra, size, definition.init))
+        return
+    window = bpf_syscall.map_mmap(handle.fd, size, writable=True)
+    kit.stack.callback(window.close)
+    if definition.init:
+        window[: len(definition.init)] = definition.init
 
 
 def _create(request: MapRequest) -> Handle:

@@ -21,10 +21,11 @@ from simulator.contexts.narrow import narrow_for
 from simulator.contexts.xdp import XdpModel, plain_context
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
-from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine
+from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine, Stepper
 from simulator.engines.source.names import MAIN, NO_CALLBACK
+from simulator.engines.validity import needs_steps
 from simulator.helpers.registry import bind
-from simulator.machine import FUNCTION_BASE, IDLE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
+from simulator.machine import FUNCTION_BASE, IDLE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
 from simulator.memory import CONTEXT_BASE, MemoryFault
 from simulator.outcome import Fault, Outcome
@@ -67,7 +68,7 @@ class PythonEngine:
     def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
         """See `simulator.engines.engine.Engine`."""
         linked = self._linked(program, world)
-        if linked.waits or options.trace:
+        if linked.waits or options.trace or linked.stepped:
             linked.waits = max(0, linked.waits - 1)
             return self._reference.run(program, given, world, options)
         linked.machine.start(program, linked.maps, linked.model)
@@ -90,7 +91,7 @@ class PythonEngine:
             return self._first_packet(program, packet, world)
         if linked.quick is not None:
             return linked.quick(packet)
-        if linked.waits:
+        if linked.waits or linked.stepped:
             return self._first_packet(program, packet, world)
         linked.machine.start(program, linked.maps, linked.model)
         outcome = self._execute(linked, linked.model.enter_packet(linked.machine, packet), DEFAULT_FUEL)
@@ -191,6 +192,10 @@ class PythonEngine:
         linked = world.engine_state[id(program)] = Linked(self, program, world)
         return linked
 
+    def stepper(self, machine: Machine, program: Program) -> Stepper:
+        """What steps through a program that only the reference engine runs."""
+        return self._reference.stepper(machine, program, _DEFAULT)
+
     def translate(self, around: Surroundings) -> Compiled:
         """The source of a program, compiled."""
         from simulator.engines.source.compiler import compile_program
@@ -273,6 +278,8 @@ class Linked:
         """The quickest way to run it on nothing but a packet, once there is one."""
         self._variants: dict[tuple[bool, bool], tuple[Mapping[int, Function], bool, bool]] = {}
         self._helpers = all(world.helpers.find(name) is None for name in _INLINE)
+        self.stepped = needs_steps(program)
+        """Whether the reference engine makes all of its runs."""
         self.waits = 0 if self.turns or engine.is_worth_it(self._key(plain=True, again=False)) else engine.first_runs
 
     def ready(self) -> Function:
@@ -345,7 +352,10 @@ class Linked:
             linked = self._engine.link(target, self.world)
         before = machine.program, machine.maps, machine.call_function
         machine.program, machine.maps, machine.call_function = target, linked.maps, linked.call_function
-        r0 = linked.again(context, machine.depth)
+        if linked.stepped:
+            r0 = self._engine.stepper(machine, target).call(0, (context,))
+        else:
+            r0 = linked.again(context, machine.depth)
         machine.program, machine.maps, machine.call_function = before
         return r0
 

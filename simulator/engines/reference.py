@@ -15,11 +15,12 @@ from simulator import contexts
 from simulator.contexts.narrow import narrow_for
 from simulator.engines.engine import Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
-from simulator.engines.validity import sound, whole
+from simulator.engines.validity import is_address_cast, sound, whole
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import bind, name_of
 from simulator.machine import FUNCTION_BASE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps import Map
+from simulator.maps.arena import Arena, cast
 from simulator.memory import CONTEXT_BASE, MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import Input
@@ -71,6 +72,7 @@ class Stepper:
         self.program, self.maps = program, machine.maps
         self.code = program.code
         self.narrow = narrow_for(program.type)
+        self.arena = arena_of(machine.maps)
         machine.call_function = self._call_back
 
     def execute(self, registers: Sequence[int]) -> tuple[int, Fault | None]:
@@ -109,6 +111,9 @@ class Stepper:
             raise ProgramFault("fuel", f"more than {self.options.fuel} instructions")
         self.executed += 1
         handler = _HANDLERS.get(insn.row.kind)
+        if self.arena is not None and is_address_cast(insn):
+            registers[insn.dst] = cast(registers[insn.src], insn.imm != 1, self.arena)
+            return at + 1
         if handler is None or not sound(insn) or not whole(self.code, at):
             raise ProgramFault("illegal", f"no instruction: opcode {insn.opcode:#04x}")
         after = handler(self, insn, at, registers)
@@ -143,7 +148,7 @@ class Stepper:
         base, off, size = registers[insn.src], insn.off, insn.row.size
         if base == CONTEXT_BASE and (off, size) in self.narrow.loads and insn.row.kind is Kind.LOAD:
             off, size = self.narrow.loads[off, size]
-        value = int.from_bytes(self.memory.read((base + off) & M64, size), "little")
+        value = int.from_bytes(self._read((base + off) & M64, size), "little")
         if insn.row.kind is Kind.LOAD_SIGNED:
             value = signed(value, insn.row.size * 8) & M64
         registers[insn.dst] = value
@@ -160,13 +165,27 @@ class Stepper:
         self._write(base + insn.off, insn.row.size, value)
         return _NEXT
 
+    def _read(self, address: int, size: int) -> bytes:
+        try:
+            return self.memory.read(address, size)
+        except MemoryFault:
+            if self.arena is None or not self.arena.sees(address):
+                raise
+            return self.arena.read(address, size)
+
     def _write(self, address: int, size: int, value: int) -> None:
-        self.memory.write(address & M64, (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"))
+        data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+        try:
+            self.memory.write(address & M64, data)
+        except MemoryFault:
+            if self.arena is None or not self.arena.sees(address & M64):
+                raise
+            self.arena.write(address & M64, data)
 
     def _atomic(self, insn: Insn, at: int, registers: list[int]) -> int:
         row, address = insn.row, (registers[insn.dst] + insn.off) & M64
         mask = (1 << row.width) - 1
-        old = int.from_bytes(self.memory.read(address, row.size), "little")
+        old = int.from_bytes(self._read(address, row.size), "little")
         if row.op is Op.CMPXCHG:
             new = registers[insn.src] if old == registers[0] & mask else old
             self._write(address, row.size, new)
@@ -235,7 +254,7 @@ class Stepper:
 
     def _enter(self, program: Program, maps: Sequence[Map]) -> None:
         self.program, self.code, self.maps = program, program.code, maps
-        self.machine.program, self.machine.maps = program, maps
+        self.machine.program, self.machine.maps, self.arena = program, maps, arena_of(maps)
 
     def _function(self, start: int, arguments: Sequence[int]) -> int:
         machine = self.machine
@@ -260,6 +279,11 @@ class Stepper:
 
     def _exit(self, insn: Insn, at: int, registers: list[int]) -> None:
         return None
+
+
+def arena_of(maps: Sequence[Map]) -> Arena | None:
+    """The arena of a program, which has one at most."""
+    return next((found for found in maps if isinstance(found, Arena)), None)
 
 
 _NEXT: Final = -1 << 40

@@ -38,6 +38,7 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "task_storage": ("storages", "Storage"),
     "inode_storage": ("storages", "Storage"),
     "cgrp_storage": ("storages", "Storage"),
+    "arena": ("arena", "Arena"),
     "user_ringbuf": ("user_ringbuf", "UserRingBuffer"),
 }
 

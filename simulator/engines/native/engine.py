@@ -18,6 +18,7 @@ from simulator.engines.native.instructions import Given
 from simulator.engines.native.linked import Translated
 from simulator.engines.native.session import Session
 from simulator.engines.reference import ReferenceEngine
+from simulator.engines.validity import needs_steps
 from simulator.machine import machine_of
 from simulator.outcome import Outcome, Outcomes
 from simulator.packet import MIN_PACKET, Input, as_input
@@ -41,7 +42,7 @@ class NativeEngine:
 
     def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
         """See `simulator.engines.engine.Engine`."""
-        if options.trace:
+        if options.trace or needs_steps(program):
             return self._reference.run(program, given, world, options)
         session = self.session(world)
         linked = session.programs.get(id(program)) or session.linked(program)
@@ -64,7 +65,12 @@ class NativeEngine:
         """Runs a program on packets, one after the other: of XDP programs many at one start of the emulator."""
         session = self.session(world)
         linked = session.linked(program)
-        whole = isinstance(linked.model, XdpModel) and not linked.adjusts_meta and set(map(type, packets)) <= {bytes}
+        whole = (
+            not needs_steps(program)
+            and isinstance(linked.model, XdpModel)
+            and not linked.adjusts_meta
+            and set(map(type, packets)) <= {bytes}
+        )
         if not whole or not all(MIN_PACKET <= len(packet) <= MAX_SIZE for packet in packets):
             return Outcomes([self.run(program, as_input(program, packet), world, options) for packet in packets])
         batches = []

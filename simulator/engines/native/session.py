@@ -24,9 +24,10 @@ from simulator.engines.native.lookup import Tables
 from simulator.engines.native.sites import Site, Why
 from simulator.engines.reference import Stepper
 from simulator.engines.source.names import TAIL_CALL
+from simulator.engines.validity import needs_steps
 from simulator.helpers.maps import tail_target
 from simulator.helpers.registry import arity_of, bind, name_of
-from simulator.machine import FUNCTION_BASE, MAX_FRAMES, ProgramFault, Thrown, as_fault, machine_of
+from simulator.machine import FUNCTION_BASE, MAX_FRAMES, HelperFault, ProgramFault, Thrown, as_fault, machine_of
 from simulator.memory import PACKET_BASE, MemoryFault, Region
 from simulator.outcome import Fault
 from simulator.program import Program
@@ -252,6 +253,8 @@ class Session:
             control[Slot.RESULT], control[Slot.STOP] = -2 & M64, GO_ON
             return
         assert isinstance(target, Program)
+        if needs_steps(target):
+            raise HelperFault("a tail call into a program with an arena: run it on the engine 'python' or 'reference'")
         linked = self.linked(target)
         assert self._running is not None
         if control[Slot.DEPTH]:
