@@ -54,4 +54,5 @@ def visits(program: Program, profile: Profile, kernel_btf: Btf | None, cpus: int
         return [0] * (len(program.insns) // 8)
     with suppress(Refused):
         machine.run()
+    machine.let_go()
     return machine.counts

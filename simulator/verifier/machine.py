@@ -561,6 +561,16 @@ class Machine:
             mask |= 1
         self.scratched_regs |= mask
 
+    def let_go(self) -> None:
+        """Drops the states, and what refers back to the machine: its memory then comes back with the last reference,
+        without a search for garbage. The log and what was counted stay.
+        """
+        self.steps.clear()
+        self.explored.clear()
+        self.visits.clear()
+        self.pending.clear()
+        del self.liveness
+
     def explored_facts(self) -> Explored:
         """What the closing checks ask for."""
         return Explored(

@@ -49,6 +49,7 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
         account = Account(partial(_account, layout, kernel_btf, log_level, cpus, took))
     else:
         account = Account(partial(_known_account, program, _short_log(machine, log_level, took), refused))
+    machine.let_go()
     if refused is None:
         return Verdict(True, profile.name, insns_processed=machine.processed, account=account)
     return _refused(program, profile, refused, machine.processed, account)
@@ -70,12 +71,13 @@ def _account(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int, 
     with garbage_left():
         machine, refused = _explore(layout, kernel_btf, log_level & LEVELS, cpus)
         reason = reason_of(refused, layout.program, machine) if refused is not None else None
+        machine.let_go()
         return machine.log.text() + _statistics(machine, log_level, took), reason
 
 
 @contextmanager
 def garbage_left() -> Iterator[None]:
-    """Does not look for garbage: an exploration makes many objects and no cycles, and looking takes its time.
+    """Does not look for garbage: an exploration makes many objects, whose cycles it breaks, and looking takes its time.
 
     What numbers were met is kept from program to program, since programs are alike, but not without end.
     """
@@ -89,7 +91,6 @@ def garbage_left() -> Iterator[None]:
         with _counting:
             _running.pop()
             if not _running and interned_count() > _MOST_KEPT:
-                gc.collect()  # a machine and its steps refer to each other, and to the numbers
                 drop_unused()
         if enabled:
             gc.enable()
@@ -109,7 +110,7 @@ def _explore(layout: Layout, kernel_btf: Btf | None, log_level: int, cpus: int) 
     try:
         machine.run()
     except Refused as refusal:
-        return machine, refusal
+        return machine, refusal.with_traceback(None)  # which would hold the states of the path
     try:
         machine.stack_depth = list(finish(layout, machine.explored_facts()).stack_depth)
     except Refused as refusal:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,8 @@ from hypothesis import strategies as st
 from bpflisp.spec.alu import byte_order, compare, compute, signed
 from bpflisp.spec.isa import Op
 from simulator.program import Program
-from simulator.verifier import report
+from simulator.verifier import report, verify
+from simulator.verifier.machine import Machine
 from simulator.verifier.regs import ZERO
 from simulator.verifier.scalar import (
     SINCE,
@@ -236,6 +240,29 @@ def test_a_process_that_verifies_much_keeps_a_bounded_number_of_scalars(monkeypa
     assert interned_count() < 1000
     assert Program(counting, "xdp").verify().insns_processed == first.insns_processed > 5000
     assert const(0) is ZERO
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 4])
+@pytest.mark.parametrize("last", ["b700000000000000", "bf80000000000000"], ids=["accepted", "refused"])
+def test_an_exploration_leaves_no_garbage(monkeypatch: pytest.MonkeyPatch, level: int, last: str) -> None:
+    """What it used comes back with the last reference: a process that verifies much does not grow until a search."""
+    machines: list[weakref.ref[Machine]] = []
+    made = Machine.__init__
+
+    def noted(self: Machine, *arguments: Any) -> None:
+        made(self, *arguments)
+        machines.append(weakref.ref(self))
+
+    monkeypatch.setattr(Machine, "__init__", noted)
+    gc.disable()
+    try:
+        code = bytes.fromhex(f"b701000001000000 5501000000000000 {last} 9500000000000000")
+        verdict = verify(Program(code, "xdp"), log_level=level)
+        assert verdict.log or not level
+        assert machines
+        assert all(machine() is None for machine in machines)
+    finally:
+        gc.enable()
 
 
 def test_within_is_every_bound() -> None:
