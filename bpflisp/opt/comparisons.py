@@ -176,10 +176,11 @@ def _swap_constant(test: Compare | Branch, uses: Uses, before: list[Instr]) -> N
     if mask is not None:
         picked = byte_order(Op.TO_BE, bits, mask.number & ((1 << bits) - 1))
         value = _append(before, Binary(args=[value, const(picked)], op=Op.AND, position=left_position(left)))
-    elif greatest(value) >> bits and bits == 16:
+    elif bits == 16 and any(greatest(each) >> bits for each in uses.stands_for(value)):
         value = _append(before, Extend(args=[value], bits=16, position=left_position(left)))
     test.args = [value, const(turned)]
-    test.width = 64 if bits == 64 or greatest(value) <= M32 else 32
+    narrow = all(greatest(each) <= M32 for each in uses.stands_for(value))
+    test.width = 64 if bits == 64 or narrow else 32
 
 
 def left_position(value: Value) -> ssa.Position | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from bpflisp.ir.ssa import Function, Module
 from bpflisp.ir.validate import validate
 from bpflisp.lean import dataclass
+from bpflisp.opt.bounds import merge_checks
 from bpflisp.opt.cfg import drop_unreachable, tidy
 from bpflisp.opt.dce import drop_dead
 from bpflisp.opt.dse import drop_dead_stores
@@ -16,6 +17,7 @@ from bpflisp.opt.licm import hoist_invariants
 from bpflisp.opt.merge import merge_blocks
 from bpflisp.opt.offsets import fold_offsets
 from bpflisp.opt.simplify import simplify
+from bpflisp.opt.swaps import sink_swaps
 from bpflisp.opt.threading import thread_jumps
 
 
@@ -35,10 +37,12 @@ class Pass:
 PASSES = (
     Pass("simplify", simplify, 1),
     Pass("tidy", tidy, 1),
+    Pass("swaps", sink_swaps, 2),
     Pass("gvn", number_values, 1),
     Pass("offsets", fold_offsets, 1),
     Pass("forward", forward_values, 2),
     Pass("dse", drop_dead_stores, 2),
+    Pass("bounds", merge_checks, 2),
     Pass("threading", thread_jumps, 2),
     Pass("licm", hoist_invariants, 2),
     Pass("dce", drop_dead, 1),

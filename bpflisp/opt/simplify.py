@@ -132,11 +132,27 @@ def _and_to_extension(instr: Binary, context: Context) -> Value | None:
     value = instr.args[0]
     if mask & (mask + 1) == 0 and context.greatest(value, instr) <= mask:
         return value
+    if (inverted := _masked_inversion(instr, value, mask, context)) is not None:
+        return inverted
     if mask in (0xFF, 0xFFFF, M32):
         extended = Extend(args=[value], bits=mask.bit_length(), position=instr.position)
         context.before.append(extended)
         return extended
     return None
+
+
+def _masked_inversion(instr: Binary, value: Value, mask: int, context: Context) -> Value | None:
+    """`(x ^ a) & m` is `x ^ (a & m)` where x has no bits outside m: a complement of so many bits."""
+    fitting = isinstance(value, Binary) and value.op is Op.XOR and value.width == instr.width
+    if not fitting or not isinstance(value, Binary) or context.uses.needs_bounds(instr) or mask >> 31:
+        return None
+    inner, flipped = value.args
+    bits = (1 << greatest(inner).bit_length()) - 1
+    if not isinstance(flipped, Const) or bits & ~mask or not context.uses.single(value):
+        return None
+    inverted = Binary(args=[inner, const(flipped.number & mask)], op=Op.XOR, width=instr.width, position=instr.position)
+    context.before.append(inverted)
+    return inverted
 
 
 @_simplified.register

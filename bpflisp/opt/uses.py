@@ -31,6 +31,7 @@ class Uses:
         self._count: dict[Value, int] = {}
         self._tests: dict[Value, int] = {}
         self._bounded: set[Value] = set()
+        self._handed: dict[Value, list[Value]] = {}
         todo: list[Value] = []
         for instr in function.instructions():
             for value in operands(instr):
@@ -45,6 +46,7 @@ class Uses:
                 todo += instr.args
             elif isinstance(instr, ssa.Terminator):
                 todo += [value for edge in instr.edges() for value in edge.args]
+                self._note_handed(instr)
         self._follow(todo + _ends_of_loops(function))
 
     def _follow(self, todo: list[Value]) -> None:
@@ -54,6 +56,15 @@ class Uses:
                 self._bounded.add(value)
                 if isinstance(value, _COMPUTED):
                     todo += value.args
+
+    def _note_handed(self, end: ssa.Terminator) -> None:
+        for edge in end.edges():
+            for param, value in zip(edge.block.params, edge.args, strict=True):
+                self._handed.setdefault(param, []).append(value)
+
+    def stands_for(self, value: Value) -> list[Value]:
+        """What a block's parameter may be, by what the ways in hand over; any other value is itself."""
+        return self._handed.get(value, [value])
 
     def single(self, value: Value) -> bool:
         """Whether there is one use alone."""
