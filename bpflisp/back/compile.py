@@ -9,8 +9,9 @@ from bpflisp.back.emit import emit
 from bpflisp.back.legalise import legalise
 from bpflisp.back.loops import set_depths
 from bpflisp.back.machine import Code, MFunction
-from bpflisp.back.makers import drop_repeated, share_makers
+from bpflisp.back.makers import share_makers
 from bpflisp.back.regalloc import allocate
+from bpflisp.back.repeated import drop_repeated
 from bpflisp.back.returns import several_returns, unify_returns
 from bpflisp.back.select import select
 from bpflisp.back.slots import share_slots

@@ -1,7 +1,6 @@
 """Instructions that make a value out of nothing (a constant, a map, an address): made less often.
 
 Before allocation, one that takes two slots is made once for itself and two or more that it dominates, and copied.
-After allocation, one that makes what its register holds already goes.
 """
 
 from __future__ import annotations
@@ -9,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 
-from bpflisp.back.graph import Dominators, predecessors, reverse_postorder
+from bpflisp.back.graph import Dominators, reverse_postorder
 from bpflisp.back.machine import MOV_REG, MBlock, MFunction, MInsn
 from bpflisp.spec.isa import LD_IMM64_OPCODE, Kind
 
 _WORTH = 3
 """Made once and copied costs two slots and one a use, made again two a use: from three uses on that is less."""
-
-_Known = dict[int, Hashable]
 
 
 def maker_key(insn: MInsn) -> Hashable | None:
@@ -68,48 +65,3 @@ def _share(function: MFunction, group: _Places) -> None:
         insn.opcode, insn.src, insn.off = MOV_REG, shared, 0
         insn.imm = insn.imm_high = 0
         insn.symbol = insn.slot = None
-
-
-def drop_repeated(function: MFunction) -> None:
-    """Take out what makes a value that its register holds already, on every way to there. After allocation."""
-    before = predecessors(function)
-    order = reverse_postorder(function)
-    after: dict[MBlock, _Known] = {}
-    entering: dict[MBlock, _Known] = {}
-    progress = True
-    while progress:
-        progress = False
-        for block in order:
-            known = _meet([after[p] for p in before[block] if p in after])
-            if block is function.blocks[0]:
-                known = {}
-            if block not in entering or entering[block] != known:
-                entering[block] = known
-                after[block] = _walk(block, dict(known), None)
-                progress = True
-    for block in order:
-        kept: list[MInsn] = []
-        _walk(block, dict(entering[block]), kept)
-        block.body = kept
-
-
-def _meet(facts: list[_Known]) -> _Known:
-    if not facts:
-        return {}
-    first, *others = facts
-    return {r: key for r, key in first.items() if all(other.get(r) == key for other in others)}
-
-
-def _walk(block: MBlock, known: _Known, kept: list[MInsn] | None) -> _Known:
-    for insn in block.body:
-        key = maker_key(insn)
-        if key is not None and known.get(insn.dst) == key:
-            continue
-        if kept is not None:
-            kept.append(insn)
-        source = known.get(insn.src) if insn.is_copy else None
-        for register in insn.defs():
-            known.pop(register, None)
-        if key is not None or source is not None:
-            known[insn.dst] = key if key is not None else source
-    return known

@@ -16,7 +16,7 @@ from bpflisp.back.rename import rename
 from bpflisp.back.slots import share_spills
 from bpflisp.ir.ssa import Position, Slot
 from bpflisp.lean import dataclass, replace
-from bpflisp.spec.isa import FRAME_POINTER, LDX, MODE_MEM, SIZE_BITS, STX, Kind
+from bpflisp.spec.isa import FRAME_POINTER, LD_IMM64_OPCODE, LDX, MODE_MEM, SIZE_BITS, STX, Kind
 
 COLOURS = len(ALLOCATABLE)
 LOAD64 = LDX | MODE_MEM | SIZE_BITS[8]
@@ -33,6 +33,7 @@ def allocate(function: MFunction, coalesce: bool = True) -> None:
     spills: set[Slot] = set()
     for _ in range(_ROUNDS):
         graph = build(function)
+        graph.weight |= _costs_of_makers(function)
         colours, spilled = _Colouring(graph, temporaries).run(coalesce)
         if not spilled:
             rename(function, colours)
@@ -220,6 +221,30 @@ def _makers(function: MFunction, registers: set[int]) -> dict[int, MInsn]:
             if register in registers:
                 defining.setdefault(register, []).append(insn)
     return {r: found[0] for r, found in defining.items() if len(found) == 1 and _can_be_made_again(found[0])}
+
+
+def _costs_of_makers(function: MFunction) -> dict[int, float]:
+    """What it costs, in slots, to make again before each use a register that can be, and not to keep it.
+
+    A copy of it is replaced by what makes it, any other use gets that before it, and the one that is kept goes.
+    """
+    makers = _makers(function, {register for insn in function.instructions() for register in insn.defs()})
+    costs: dict[int, float] = {}
+    for block in function.blocks:
+        frequency = 10.0 ** min(block.depth, 6)
+        for insn in block.instructions():
+            for register in insn.uses():
+                if register in makers:
+                    more = _slots(makers[register]) - insn.is_copy
+                    costs[register] = costs.get(register, 0.0) + frequency * more
+            for register in insn.defs():
+                if register in makers:
+                    costs[register] = costs.get(register, 0.0) - frequency * _slots(insn)
+    return costs
+
+
+def _slots(maker: MInsn) -> int:
+    return 2 if maker.is_lea or maker.opcode == LD_IMM64_OPCODE else 1
 
 
 def _can_be_made_again(insn: MInsn) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +10,7 @@ import click
 from bpflisp.cli.errors import REFUSED, CommandError, fail
 from bpflisp.cli.inputs import unreadable
 from bpflisp.diagnostics import CompileError
+from bpflisp.lean import dataclass
 
 if TYPE_CHECKING:
     from bpflisp.driver import Compiled, Observer

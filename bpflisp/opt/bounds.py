@@ -7,11 +7,11 @@ to the same end by the first. The second is then decided, and `threading` takes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import REACH, Space, root, space
 from bpflisp.ir.ssa import Binary, Block, Branch, Edge, Function, Instr, Jump, Value, const, incoming_edges
+from bpflisp.lean import dataclass
 from bpflisp.spec.isa import Op
 
 _SILENT = (ssa.Binary, ssa.Compare, ssa.Extend, ssa.ByteOrder, ssa.Load, ssa.ContextLoad)

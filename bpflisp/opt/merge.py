@@ -9,13 +9,14 @@ It is done where it makes the program shorter, by a count of slots.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Space, points, root, space
 from bpflisp.ir.clone import clone_function
 from bpflisp.ir.dataflow import dominates, immediate_dominators
 from bpflisp.ir.ssa import Block, Call, Const, Edge, Function, Instr, Jump, Leaf, Param, Value, operands
+from bpflisp.lean import dataclass
 from bpflisp.opt.cfg import drop_unreachable
 
 _LARGEST_GROUP = 64
