@@ -7,7 +7,6 @@ to the same end by the first. The second is then decided, and `threading` takes 
 
 from __future__ import annotations
 
-
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import REACH, Space, root, space
 from bpflisp.ir.ssa import Binary, Block, Branch, Edge, Function, Instr, Jump, Value, const, incoming_edges
