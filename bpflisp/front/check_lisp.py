@@ -106,7 +106,7 @@ def _psetf(checker: Checker, form: Cons) -> Tree:
         raise fail("odd-setf", f"`{text(form.car)}` takes places and values in pairs")
     places, items = [], []
     for target, init in zip(args[::2], args[1::2], strict=True):
-        place = find_place(checker, target, False)
+        place = find_place(checker, target, True)
         items += place.setup
         places.append((place, _bound(checker.value(init), items)))
     items += [place.write(value) for place, value in places]

@@ -24,6 +24,7 @@ FORMS = [
     ("(let ((x 1)) (+ (* 10 (prog1 x (setf x 5))) x))", 15),
     ("(let ((x 1) (y 2)) (setq x 4 y x) y)", 4),
     ("(let ((x 1) (y 2)) (psetf x y y x) (+ (* 10 x) y))", 21),
+    ("(let ((i 0) (p (struct-alloc 16))) (psetf i 8 (load u8 (+ p i)) 5) (+ i (load u8 p)))", 13),
     ("(let ((x 1) (y 2) (z 3)) (rotatef x y z) (+ (* 100 x) (* 10 y) z))", 231),
     ("(macrolet ((dbl (x) `(* 2 ,x))) (macrolet ((q (x) `(dbl (dbl ,x)))) (q 4)))", 16),
     ("(let ((x 300)) (declare (type (unsigned-byte 8) x)) x)", 44),
