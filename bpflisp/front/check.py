@@ -19,6 +19,9 @@ from bpflisp.front.unit import ProgramDecl, Unit
 from bpflisp.lean import dataclass, field, replace
 from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
 
+_FAMILIES = {"XDP_": ("xdp",), "TC_ACT_": ("sched_cls", "sched_act")}
+"""How constants begin -> the types of programs that return them."""
+
 MAX_EXPANSIONS = 200
 """How deeply expansions may nest: a macro that expands into itself goes beyond any number."""
 
@@ -100,7 +103,7 @@ class Checker:
         except FormError as problem:
             self.failures += 1
             if problem is not TOLD:
-                self.unit.found.add(self._placed(problem.diagnostic))
+                self._tell(self._placed(problem.diagnostic))
             return tree.Number(value=0, type=UNKNOWN, span=self.span)
         finally:
             self.span, self._own_span = outer, outer_own
@@ -118,6 +121,13 @@ class Checker:
     def form(self, form: object) -> Tree:
         """The same of a form that was made here, and stands in no cell."""
         return self.value(Cons(form, NIL))
+
+    def _tell(self, diagnostic: Diagnostic) -> None:
+        """Tell an error; one that a macro's form has at the place of another of its code has the same cause."""
+        place, code = diagnostic.place, diagnostic.code
+        same = any((each.place, each.code) == (place, code) for each in self.unit.found)
+        if not (same and self.expansions and not self._own_span):
+            self.unit.found.add(diagnostic)
 
     def _placed(self, diagnostic: Diagnostic) -> Diagnostic:
         """A diagnostic whose place is at least the nearest form that the user wrote."""
@@ -173,6 +183,7 @@ class Checker:
             return tree.Read(local=local, type=local.type, span=self.span)
         constant = self.constant_named(name)
         if constant is not None:
+            self._check_family(name)
             return self.number(constant)
         if name.name in self.unit.globals:
             from bpflisp.front import check_objects
@@ -181,6 +192,14 @@ class Checker:
         if name.name == "CTX":  # as in (get-stackid ctx stacks 0)
             return self.form(Cons(intern("CTX-PTR"), NIL))
         raise self._unbound(name)
+
+    def _check_family(self, name: Symbol) -> None:
+        """Warn of what programs of another type return: `XDP_PASS` is `TC_ACT_SHOT`."""
+        kind = self.program.prog_type
+        for start, kinds in _FAMILIES.items():
+            if name.name.startswith(start) and self._own_span and kind not in kinds:
+                problem = f"`{text(name)}` is for programs of type `{kinds[0]}`, and this is a `{kind}`"
+                self.warn("wrong-constant", problem, because="the same number means something else here")
 
     def symbol_macro(self, name: Symbol) -> Cons | None:
         """A cell with the form that a symbol stands for, unless a variable of that name is nearer."""
@@ -383,6 +402,8 @@ class Checker:
             if items and isinstance(items[-1].type, type(NEVER)) and not warned and element_span(cell):
                 self.unit.found.add(warning("unreachable", "this is never reached", element_span(cell)))
                 warned = True
+            if cell.cdr is not NIL and element_span(cell) and not warned:
+                self._check_effect(node, cell)
             items.append(node)
         if len(items) == 1:
             return items[0]
@@ -390,6 +411,13 @@ class Checker:
             return self.number(0)
         never = any(isinstance(item.type, type(NEVER)) for item in items)
         return tree.Progn(items=items, type=NEVER if never else items[-1].type, span=self.span)
+
+    def _check_effect(self, node: Tree, cell: Cons) -> None:
+        """Warn of a form whose value goes nowhere, and that does nothing else."""
+        if is_pure(node) and node.type is not UNKNOWN:
+            problem = f"`{text(cell.car, 60)}` has no effect, and its value goes nowhere"
+            help = "(return value) leaves the program with it"
+            self.unit.found.add(warning("no-effect", problem, element_span(cell), help=help))
 
     # Warnings and shared checks
 
@@ -425,6 +453,24 @@ class Checker:
                 raise _maybe_null(cell, what)
         require_memory(node, cell, what)
         return node
+
+
+def is_pure(node: Tree) -> bool:
+    """Whether a node does nothing but give a value."""
+    match node:
+        case tree.Number() | tree.Read() | tree.ContextLoad() | tree.Context() | tree.DataAddress():
+            return True
+        case tree.Binary(left=left, right=right) | tree.Compare(left=left, right=right):
+            return is_pure(left) and is_pure(right)
+        case tree.Not(operand=operand) | tree.Extend(operand=operand) | tree.Swap(operand=operand):
+            return is_pure(operand)
+        case tree.Load(address=address):
+            return is_pure(address)
+        case tree.Logic(items=items):
+            return all(map(is_pure, items))
+        case tree.If(test=test, then=then, other=other):
+            return is_pure(test) and is_pure(then) and is_pure(other)
+    return False
 
 
 def lisp_type(form: object) -> str:

@@ -91,8 +91,19 @@ def _arithmetic(checker: Checker, form: Cons) -> Tree:
             problem = f"`{name.lower()}` divides by zero"
             raise fail("division-by-zero", problem, element_span(arg), because=f"`{text(arg.car)}` is 0")
         _check_pointers(checker, op, total, value, name)
+        _check_null(op, total, args[0])
+        _check_null(op, value, arg)
         total = binary(op, total, value)
     return with_span(checker, total)
+
+
+def _check_null(op: Op, node: Tree, cell: Cons) -> None:
+    """Refuse to compute with an address that may be null: it is tested first."""
+    maybe_null = isinstance(node.type, Pointer) and node.type.maybe_null
+    if op in (Op.ADD, Op.SUB) and maybe_null and not isinstance(node, tree.Read | tree.Binary):
+        problem = f"`{text(cell.car, 60)}` may be null here, and nothing is added to null"
+        help = f"test it first: (when-let ((v {text(cell.car, 60)})) ...)"
+        raise fail("maybe-null", problem, element_span(cell), help=help)
 
 
 def with_span(checker: Checker, node: Tree) -> Tree:
@@ -182,9 +193,11 @@ _UNSIGNED_ORDER = (Op.GT, Op.GE, Op.LT, Op.LE)
 
 def _check_comparison(checker: Checker, op: Op, left: Tree, right: Tree, cell: Cons) -> None:
     """Warn of comparisons that have one outcome, or not the one that signs suggest."""
+    name = next(name for name, each in _COMPARISONS.items() if each is op).lower()
+    _check_range(checker, op, left, right, name)
     if op not in _UNSIGNED_ORDER:
         return
-    name = next(name for name, each in _COMPARISONS.items() if each is op).lower()
+    _check_null_test(checker, left, right, name)
     if is_zero(right) and op in (Op.LT, Op.GE):
         outcome = "never" if op is Op.LT else "always"
         checker.warn(
@@ -201,6 +214,36 @@ def _check_comparison(checker: Checker, op: Op, left: Tree, right: Tree, cell: C
                 f"`{name}` compares unsigned, and `{node.local.name.lower()}` is a {node.local.declared.name}",
                 help=f"`s{name}` compares signed",
             )
+            return
+
+
+def _check_range(checker: Checker, op: Op, left: Tree, right: Tree, name: str) -> None:
+    """Warn where a narrow value is compared with a number that it cannot be."""
+    turned = {Op.GT: Op.LT, Op.LT: Op.GT, Op.GE: Op.LE, Op.LE: Op.GE}
+    if isinstance(left, tree.Number) and not isinstance(right, tree.Number):
+        left, right, op = right, left, turned.get(op, op)
+    kind = left.type
+    if not is_known(right) or not isinstance(right, tree.Number) or not isinstance(kind, Number):
+        return
+    if isinstance(left, tree.Read) and left.local.declared is None and (checker.loops or left.local.assigned):
+        return  # What a loop's later turns give it is not known yet.
+    if not isinstance(left, tree.Read | tree.Load | tree.ContextLoad | tree.Extend | tree.Swap):
+        return
+    greatest = (1 << kind.bits) - 1
+    beyond = right.value >= greatest if op in (Op.GT, Op.LE) else right.value > greatest
+    if kind.bits < 64 and not kind.signed and beyond and op in (Op.EQ, Op.NE, *_UNSIGNED_ORDER):
+        outcome = "never" if op in (Op.EQ, Op.GT, Op.GE) else "always"
+        shown = alu.signed(right.value, 64) if right.value >> 63 else right.value
+        problem = f"`{name}` of a {kind.name} and {shown} {outcome} holds"
+        checker.warn("constant-comparison", problem, because=f"a {kind.name} is at most {greatest}")
+
+
+def _check_null_test(checker: Checker, left: Tree, right: Tree, name: str) -> None:
+    """Warn where an address that may be null is tested in a way that the verifier does not take for a test."""
+    for node, other in ((left, right), (right, left)):
+        if isinstance(node.type, Pointer) and node.type.maybe_null and isinstance(other.type, Number):
+            problem = f"`{name}` of an address that may be null is no test that the kernel takes for one"
+            checker.warn("pointer-comparison", problem, help="(when pointer ...), or (when-let ((p ...)) ...)")
             return
 
 

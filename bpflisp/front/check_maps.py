@@ -47,6 +47,8 @@ def _by_address(checker: Checker, node: Tree, cell: Cons, size: int, what: str, 
     """A key or value as the pointer that the helper wants."""
     kind, name, shown = node.type, decl.name.lower(), text(cell.car, 40)
     if isinstance(kind, Pointer):
+        if kind.region in (Region.CONTEXT, Region.PACKET_END, Region.MAP):
+            raise fail("argument-kind", f"the {what} of `{name}` is memory, not {kind.name}", element_span(cell))
         if kind.size is not None and kind.size < size:
             problem = f"the {what} of `{name}` has {size} bytes, and `{shown}` points to {kind.size}"
             raise fail("size-mismatch", problem, element_span(cell))
@@ -58,7 +60,17 @@ def _by_address(checker: Checker, node: Tree, cell: Cons, size: int, what: str, 
         if size < 8 and not -(1 << (size * 8 - 1)) <= value < 1 << (size * 8):
             problem = f"`{value}` does not fit into the {size} byte{'s' * (size > 1)} of the {what} of `{name}`"
             checker.warn("truncated", problem, element_span(cell))
+        elif what == "key" and decl.is_array:
+            _check_index(checker, decl, node.value, cell)
     return tree.Spill(value=node, size=size, type=Pointer(Region.STACK, size=size), span=node.span)
+
+
+def _check_index(checker: Checker, decl: MapDecl, index: int, cell: Cons) -> None:
+    """Warn of an index that no entry of an array has."""
+    if 0 < decl.max_entries <= index:
+        name, count = decl.name.lower(), decl.max_entries
+        problem = f"`{name}` has {count} entr{'y' if count == 1 else 'ies'}, and none with index {index}"
+        checker.warn("array-index", problem, element_span(cell))
 
 
 def _key(checker: Checker, decl: MapDecl, cell: Cons) -> Tree:
@@ -319,6 +331,8 @@ def _tail_call(checker: Checker, form: Cons) -> Tree:
         because = "after a tail call nobody could release it"
         raise fail("unreleased", "a tail call while a ring-buffer record is held", because=because)
     index = checker.value(index_cell)
+    if isinstance(index, tree.Number) and index.type is not UNKNOWN:
+        _check_index(checker, decl, index.value, index_cell)
     context = tree.Context(type=Pointer(Region.CONTEXT), span=checker.span)
     call = _helper(checker, "tail_call", [context, address_of(decl, checker), index])
     return sequence(checker, [call, tree.Number(value=0, span=checker.span)])

@@ -15,7 +15,7 @@ from bpflisp.front.types import (
     Struct,
 )
 from bpflisp.front.unit import MapDecl, Unit
-from bpflisp.spec import maps
+from bpflisp.spec import map_create, maps
 from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     Cons,
@@ -107,6 +107,18 @@ def _check_sizes(unit: Unit, decl: MapDecl, form: Cons) -> None:
         problem = f"the map `{decl.name.lower()}` has no entries"
         because = "the kernel refuses to create it"
         unit.found.add(warning("no-entries", problem, decl.span, because=because, help="say `:max-entries N`"))
+    _check_creation(unit, decl)
     if decl.is_array and decl.key_size != 4:
         problem = f"the key of an array has 4 bytes, not {decl.key_size}"
         raise fail("size-mismatch", problem, form.span, because="the kernel refuses to create any other")
+
+
+def _check_creation(unit: Unit, decl: MapDecl) -> None:
+    """Warn of a map that the kernel refuses to create, with the kernel's rule."""
+    if decl.type not in map_create.RULES or (not decl.max_entries and map_create.RULES[decl.type].entries != "none"):
+        return
+    sizes = decl.key_size, decl.value_size, decl.max_entries
+    problem = map_create.check_create(decl.type, *sizes, decl.flags, has_btf=True)
+    if problem is not None and not (decl.is_array and decl.key_size != 4):
+        told = f"the kernel refuses to create the map `{decl.name.lower()}`"
+        unit.found.add(warning("map-refused", told, decl.span, because=problem.reason))

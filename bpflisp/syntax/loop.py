@@ -12,7 +12,7 @@ from typing import Any
 from bpflisp.lean import dataclass, field
 from bpflisp.syntax import lambda_list
 from bpflisp.syntax.evaluator import BlockExit, Interpreter, Scope
-from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, elements, fail, intern, lisp_list, text
+from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, elements, fail, intern, lisp_list, span_of, text
 from bpflisp.syntax.special import special
 
 
@@ -326,6 +326,9 @@ def _for_each(loop: _Loop, pattern: object, word: str) -> Step:
         from bpflisp.syntax.data import sequence
 
         items: Iterator[object] = iter(sequence(collection))
+    elif not isinstance(collection, Cons) and collection is not NIL:
+        problem = f"`loop` goes through a list here, and `{text(collection, 60)}` is none"
+        raise fail("not-a-list", problem, span_of(loop.tokens[loop.at - 1]))
     else:
         items = _cells_by(collection, by) if word == "ON" else (cell.car for cell in _cells_by(collection, by))
     loop.bind(pattern, NIL)

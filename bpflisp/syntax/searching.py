@@ -28,7 +28,8 @@ def options_of(rest: tuple[Any, ...], *known: str) -> dict[str, Any]:
     given = keywords_of(rest)
     for name in given:
         if name not in known:
-            raise TypeError(f"there is no keyword `:{name.lower()}`; it has {' '.join(f':{k.lower()}' for k in known)}")
+            there_are = " ".join(f":{each.lower()}" for each in dict.fromkeys(known))
+            raise TypeError(f"there is no keyword `:{name.lower()}`; there are {there_are}")
     return {name: value for name, value in given.items() if value is not NIL}
 
 

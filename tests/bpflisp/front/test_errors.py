@@ -50,3 +50,26 @@ def test_rendering_has_the_line_and_a_caret(path: Path) -> None:
         assert source.startswith("  | ")
         assert re.fullmatch(r"  \| +\^+|  \| \^+", caret)
         assert all(line.startswith(("  = because: ", "  = help: ")) for line in rest)
+
+
+CODE = re.compile(r'(?:fail|warn|warning|error)\(\s*"([a-z]+(?:-[a-z]+)*)"')
+WITHOUT_A_PLACE = {"no-program", "not-text", "told"}
+"""Of a file as a whole; and what is no error but says that one has been told."""
+
+
+def test_every_code_has_an_example() -> None:
+    folder = Path(__file__).parents[3] / "bpflisp"
+    sources = [*folder.glob("front/*.py"), *folder.glob("syntax/*.py"), folder / "driver.py"]
+    codes = {code for source in sources for code in CODE.findall(source.read_text())}
+    shown = {code for path in FOLDER.glob("*.lisp") for _, _, _, code, _ in expected(path)}
+    assert len(codes) > 100
+    assert codes - shown == WITHOUT_A_PLACE
+
+
+def test_a_source_without_a_program(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.lisp"
+    empty.write_text("(defconstant +x+ 1)\n")
+    assert [d.code for d in told(empty)] == ["no-program"]
+    empty.write_bytes(b"(defprog p () \xff\xfe)")
+    with pytest.raises(CompileError, match="not-text"):
+        read_source(empty)

@@ -139,3 +139,15 @@ RECORDS = "(defstruct s (a u8) (b (array u8 3)) (c i32) (d (array u16 2)))\n"
 )
 def test_records_at_compile_time(body: str, expected: int) -> None:
     assert value(body, RECORDS) == expected
+
+
+def test_a_variable_that_grows_in_a_loop_is_not_taken_for_narrow() -> None:
+    text = """
+    (defprog p (:type :xdp)
+      (with-packet (data end :min-len 1)
+        (let ((x (load u8 data)))
+          (dotimes (i 4)
+            (when (= x 300) (return 1))
+            (setf x (+ x 100)))))
+      2)"""
+    assert compile_source(Source("t", text)).warnings == ()
