@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_KFUNCS: Final = 256
 
-_E2BIG, _EACCES = 7, 13
+_E2BIG, _EACCES, _EINVAL, _EPROTO = 7, 13, 22, 71
 
 # Before, a loop could be closed by a jump, and not by falling through.
 _ANY_BACK_EDGE_SINCE: Final = "6.8"
@@ -209,13 +209,19 @@ def _function_starts(program: Program, slots: Slots, profile: Profile) -> list[i
         if slots.is_subprogram_call(at) or (callbacks and slots.is_function_load(at)):
             cfg.add_function(starts, at + slots.imm[at] + 1, len(slots))
         elif callbacks and slots.is_kfunc_call(at) and (at in program.kfuncs or slots.imm[at] or slots.off[at]):
-            _add_kfunc(program, at, kfuncs)
+            _add_kfunc(program, at, slots.off[at], kfuncs)
     return starts
 
 
-def _add_kfunc(program: Program, at: int, seen: set[str]) -> None:
+def _add_kfunc(program: Program, at: int, offset: int, seen: set[str]) -> None:
     if program.license not in GPL_LICENSES:
         raise Refused("cannot call kernel function from non-GPL compatible program", insn=at)
+    if offset:  # of a module's BTF in a list of descriptors, which no Program has
+        why = "kfunc offset > 0 without fd_array is invalid"
+        if offset < 0:
+            why = "negative offset disallowed for kernel module function call"
+        words = "failed to find BTF for kernel function"
+        raise Refused(words, insn=at, log=(why, words), errno=_EPROTO if offset > 0 else _EINVAL)
     name = program.kfuncs.get(at, f"#{at}")
     if name.startswith(_DEVICE_KFUNCS):
         raise Refused("metadata kfuncs require device-bound program", insn=at)

@@ -122,7 +122,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"pointer arithmetic|subtraction from stack pointer"
         r"|bitwise operator|pointer \+= pointer|tried to subtract pointer|pointer comparison"
-        r"|32-bit pointer|^R\d+ (partial copy|leaks addr)",
+        r"|32-bit pointer|^R\d+ (partial copy|leaks addr)|pointer \S+ pointer prohibited",
         "pointer-arithmetic",
     ),
     (
@@ -163,7 +163,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"iter_|an iterator|iterator", "iterator"),
     (r"kptr", "kptr"),
     (
-        r"local type ID|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
+        r"local type ID|^struct \S+ doesn't have field|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
         "graph",
     ),
     (r"bpf_(rcu_read_lock|preempt_disable|local_irq_save)-ed region|^unmatched rcu", "section"),
@@ -181,7 +181,7 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"At (program exit|callback return|subprogram exit|async callback|bpf_set_retval)", "return-range"),
     (r"^Caller passes invalid args|^Func#\d+|^func#\d+|^arg#\d+|global|static function", "function-arguments"),
     (
-        r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected)|^Unsupported reg type|pointer type"
+        r"^R\d+ type=.* expected=|^R\d+ (must|doesn't|is|has|expected|not a scalar)|^Unsupported reg type|pointer type"
         r"|isn't map pointer",
         "argument-type",
     ),
