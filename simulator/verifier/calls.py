@@ -76,6 +76,7 @@ def call_subprogram(m: Machine, idx: int, insn: Insn) -> int:
     state = m.state
     if subprog.is_global:
         return _call_global(m, idx, number)
+    m.globals.complain(m, number)
     m.liveness.leave()
     enter(m, state, number, idx, _same_arguments)
     clobber(state.frames[-2])
@@ -123,6 +124,7 @@ def push_callback(
 ) -> None:
     """The function that a helper was given is looked at later, as it is called by the helper."""
     start = m.layout.subprograms[subprog].start
+    m.globals.complain(m, subprog)
     m.callbacks.add(subprog)
     caller = m.frame
     if asynchronous:

@@ -73,6 +73,7 @@ class Globals:
     def __init__(self) -> None:
         self.called: set[int] = set()
         self.verified: set[int] = set()
+        self._unreliable: set[int] = set()
         self._arguments: dict[int, tuple[Argument, ...]] = {}
 
     def check_main(self, m: Machine) -> None:
@@ -207,6 +208,45 @@ class Globals:
                 raise
             return False
         return True
+
+    def complain(self, m: Machine, number: int) -> None:
+        """What the log says of the arguments of a static function, which nothing comes of: they are walked through."""
+        if not m.log.on or not m.ways.global_argument_tags or number in self._unreliable:
+            return
+        self._unreliable.add(number)
+        try:
+            for index, kind in enumerate(self._of_static(m, number)):
+                reg = m.frame.regs[index + 1]
+                if kind == "number" and reg.type != r.SCALAR:
+                    m.fail(f"R{index + 1} is not a scalar")
+                if kind == "context":
+                    check_argument_offset(m, index + 1, reg, False)
+                    if reg.type != r.PTR_CTX:
+                        m.fail(f"arg#{index} expects pointer to ctx")
+        except Refused:
+            return
+        self._unreliable.discard(number)
+
+    def _of_static(self, m: Machine, number: int) -> list[str]:
+        """Whether each argument is a number or the context; nothing where one is neither, or the result no number."""
+        subprogram, btf = m.layout.subprograms[number], m.program.btf
+        if btf is None or not subprogram.type_id:
+            return []
+        proto = btf.func_proto(subprogram.type_id)
+        params = btf.params(proto)
+        result = btf.type(btf.resolve(btf.result(proto))) if btf.result(proto) else None
+        if len(params) > 5 or result is None or result.kind not in _SCALARS:
+            return []
+        kinds = []
+        for index, param in enumerate(params):
+            if any(of == index and tag.startswith("arg:") for tag, of in btf.tags(subprogram.type_id)):
+                m.fail(f"arg#{index} type tag is not supported in static functions")
+            head = btf.type(btf.resolve(param.type))
+            context = head.kind is BtfKind.PTR and self._is_context(m, btf, head.target)
+            if not context and head.kind not in _SCALARS:
+                return []
+            kinds.append("context" if context else "number")
+        return kinds
 
     def _match(self, m: Machine, number: int) -> None:
         for index, argument in enumerate(self.arguments(m, number)):

@@ -40,7 +40,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
     name = m.layout.kfuncs.get(idx, "")
     if not name and insn.imm:
         m.unsupported("a kernel function without a name")
-    if not name or _is_lacking(m, name):
+    if is_empty(m, idx, insn):
         m.unresolved.add(idx)  # it may stand in code that is taken out as dead; `finish` asks
         return idx + 1
     made = _described(m, name)
@@ -64,6 +64,12 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
         iterators.advance(m, made.iterator, idx)
     m.liveness.commit()
     return idx + 1
+
+
+def is_empty(m: Machine, idx: int, insn: Insn) -> bool:
+    """Whether a call names no function, or one that loaders do not find."""
+    name = m.layout.kfuncs.get(idx, "")
+    return not insn.imm if not name else _is_lacking(m, name)
 
 
 def _is_lacking(m: Machine, name: str) -> bool:

@@ -554,7 +554,7 @@ class Machine:
         if "src" in row.uses and row.kind is not Kind.CALL and row.kind is not Kind.LOAD_IMM64:
             mask |= 1 << insn.src
         if row.kind is Kind.CALL:
-            mask |= 0 if self.idx in self.unresolved else 0x3F
+            mask |= 0 if insn.src == CALL_KFUNC and self.typed.calls_nothing(self, insn) else 0x3F
         elif row.kind is Kind.LOAD_PACKET:
             mask |= 0x7F
         elif row.kind is Kind.ATOMIC and row.op.value == "cmpxchg":

@@ -105,8 +105,8 @@ def map_info(index: int, definition: MapDef) -> MapInfo:
     """What the verifier knows of a map; index -1 is for the template of maps in a map, whose name is not kept."""
     known = None
     readonly = definition.flags & RDONLY_PROG and definition.frozen
-    if readonly and definition.type == "array" and definition.init is not None and definition.max_entries == 1:
-        known = definition.init.ljust(definition.value_size, b"\0")
+    if readonly and definition.type == "array" and definition.max_entries == 1:
+        known = (definition.init or b"").ljust(definition.value_size, b"\0")
     return MapInfo(
         index=index,
         name=definition.name[:NAME_LENGTH] if index >= 0 else "",

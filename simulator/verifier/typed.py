@@ -312,6 +312,10 @@ class Typed:
 
         return setup
 
+    def calls_nothing(self, m: Machine, insn: Insn) -> bool:
+        """Whether a call of a kernel function is one that loaders left empty, so that no register is looked at."""
+        return kfuncs.is_empty(m, m.idx, insn)
+
     def kfunc_call(self, m: Machine, idx: int, insn: Insn) -> int:
         """A call of a kernel function."""
         return kfuncs.call(m, idx, insn)
