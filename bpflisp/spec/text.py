@@ -13,11 +13,14 @@ from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import (
     ALU32,
     CALL_HELPER,
+    CALL_KFUNC,
     CALL_SUBPROGRAM,
     JMP,
     JMP32,
     LD,
     LDX,
+    MODE_ATOMIC,
+    SIZE_BITS,
     ST,
     STX,
     Kind,
@@ -143,7 +146,7 @@ def _call(insn: Insn, helpers: Mapping[int, str], kfunc: str) -> str:
         return f"call pc{insn.imm:+d}"
     if insn.src == CALL_HELPER:
         return f"call {helpers.get(insn.imm, 'unknown')}#{insn.imm}"
-    return f"call {kfunc or 'kernel-function'}#{insn.imm}"
+    return f"call {kfunc or ('kernel-function' if insn.src == CALL_KFUNC else 'unknown')}#{insn.imm}"
 
 
 def _jump(insn: Insn) -> str:
@@ -157,11 +160,32 @@ def _jump(insn: Insn) -> str:
     return f"if {name}{insn.dst} {_COMPARISON[row.op]} {operand} goto pc{insn.off:+d}"
 
 
+_NARROW_ATOMICS: Final = {0x00: Op.ADD, 0x40: Op.OR, 0x50: Op.AND, 0xA0: Op.XOR}
+
+
+def _narrow_atomic(insn: Insn) -> str:
+    """A read-modify-write of one or two bytes, which the log knows how to print though no kernel takes it."""
+    bits = {size: 8 * length for length, size in SIZE_BITS.items()}[insn.opcode & 0x18]
+    address = f"(u{bits} *)(r{insn.dst} {insn.off:+d})"
+    if insn.imm == 0xF1:
+        return f"r0 = atomic_cmpxchg({address}, r0, r{insn.src})"
+    if insn.imm == 0xE1:
+        return f"r{insn.src} = atomic_xchg({address}, r{insn.src})"
+    op = _NARROW_ATOMICS.get(insn.imm & ~1)
+    if op is None:
+        return ""
+    if insn.imm & 1:
+        return f"r{insn.src} = atomic_fetch_{op.value}({address}, r{insn.src})"
+    return f"lock *{address} {_ALU[op]} r{insn.src}"
+
+
 def _unknown(insn: Insn) -> str:
     """What is no instruction. The kernel refuses these before it prints; the words are its own for such a case."""
     cls = insn.opcode & 7
     if cls in (JMP, JMP32):
         return f"({insn.opcode:02x}) {'jmp32' if cls == JMP32 else 'jmp'}"
+    if insn.opcode & 0xE7 == STX | MODE_ATOMIC:
+        return _narrow_atomic(insn) or f"BUG_{insn.opcode:02x}"
     if cls in _CLASS_NAMES:
         return f"BUG_{_CLASS_NAMES[cls]}{insn.opcode:02x}"
     return f"({insn.opcode:02x}) {'alu' if cls == ALU32 else 'alu64'}"

@@ -26,8 +26,19 @@ LEVELS: Final = 3
 STATISTICS: Final = 4
 """The bit that asks how long the verification took and how deep the stacks are."""
 
-UNENDED: Final = ("cannot call exception cb directly", "expected prog array map for tail call")
+UNENDED: Final = (
+    "cannot call exception cb directly",
+    "expected prog array map for tail call",
+    " in func info",
+    " for the first func info record",
+)
 """How messages end that the kernel prints without an end of line."""
+
+
+def ended(line: str) -> str:
+    """A line of the log, with the end of line where the kernel prints one."""
+    return line if line.endswith(UNENDED) or "than previous func info record (" in line else f"{line}\n"
+
 
 _ALIGNMENT, _MIN_ALIGNMENT = 40, 8
 

@@ -24,7 +24,7 @@ from simulator.verifier.hookrules import UNCONVERTED_CONTEXTS
 from simulator.verifier.layout import Explored, Layout, Subprogram
 from simulator.verifier.livelog import LiveLog
 from simulator.verifier.liveness import StackLiveness
-from simulator.verifier.log import UNENDED, Log
+from simulator.verifier.log import Log, ended
 from simulator.verifier.maps import as_of, map_info
 from simulator.verifier.marks import FrameMarks, ReadMarks, noting
 from simulator.verifier.objects import Objects
@@ -358,7 +358,7 @@ class Machine:
     def log_line(self, line: str) -> None:
         """Prints a line to the log."""
         if self.log.on:
-            self.log.write(line if line.endswith(UNENDED) else f"{line}\n")
+            self.log.write(ended(line))
 
     def unsupported(self, what: str) -> NoReturn:
         """Refuses to judge what is not modelled."""

@@ -88,7 +88,9 @@ def _enter_loop(m: Machine, state: State) -> None:
 
 
 def _chain_text(chain: Chain) -> str:
-    return "(" + ",".join(str(abs(part)) for part in chain) + ")"
+    sites = [abs(part) for part in chain[:-1]]
+    told = sites[: sites.index(0)] if 0 in sites else sites  # a call at slot 0 looks like the end of the calls
+    return "(" + ",".join(map(str, [*told, abs(chain[-1])])) + ")"
 
 
 def _exit_loop(m: Machine, state: State) -> None:

@@ -163,7 +163,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     (r"iter_|an iterator|iterator", "iterator"),
     (r"kptr", "kptr"),
     (
-        r"local type ID|^struct \S+ doesn't have field|bpf_(list|rb)|rbtree|non-owning|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
+        r"local type ID|^struct \S+ doesn't have field|bpf_(list|rb)|rbtree|non-owning"
+        r"|bpf_(obj|percpu_obj|refcount)|local kptr|allocated object",
         "graph",
     ),
     (r"bpf_(rcu_read_lock|preempt_disable|local_irq_save)-ed region|^unmatched rcu", "section"),

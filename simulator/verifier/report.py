@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from simulator.verdict import NO_ACCOUNT, Account, Reason, Verdict
 from simulator.verifier.layout import Layout, finish, prepare
-from simulator.verifier.log import LEVELS, STATISTICS
+from simulator.verifier.log import LEVELS, STATISTICS, ended
 from simulator.verifier.machine import Machine
 from simulator.verifier.preamble import functions_text, preamble
 from simulator.verifier.refusal import Refused, code_of
@@ -138,7 +138,7 @@ def _early_account(program: Program, refusal: Refused, log_level: int, took: int
     from simulator.verifier.reasons import reason_of
 
     starts = functions_text(refusal.functions) if log_level & LEVELS >= 2 else ""
-    said = "".join(f"{line}\n" for line in refusal.log)
+    said = "".join(map(ended, refusal.log))
     depths = [0] * max(1, len(refusal.functions))
     log = starts + said + _timing(log_level, took, depths) + _counts(0, 0, 0, 0)
     return log, reason_of(refusal, program)
