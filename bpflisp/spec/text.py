@@ -185,7 +185,8 @@ def _unknown(insn: Insn) -> str:
     if cls in (JMP, JMP32):
         return f"({insn.opcode:02x}) {'jmp32' if cls == JMP32 else 'jmp'}"
     if insn.opcode & 0xE7 == STX | MODE_ATOMIC:
-        return _narrow_atomic(insn) or f"BUG_{insn.opcode:02x}"
+        narrow = _narrow_atomic(insn)
+        return f"({insn.opcode:02x}) {narrow}" if narrow else f"BUG_{insn.opcode:02x}"
     if cls in _CLASS_NAMES:
         return f"BUG_{_CLASS_NAMES[cls]}{insn.opcode:02x}"
     return f"({insn.opcode:02x}) {'alu' if cls == ALU32 else 'alu64'}"

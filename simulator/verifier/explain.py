@@ -39,7 +39,8 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _OMITTED = re.compile(r"\s*\(\d+ lines?(?:\(s\))? omitted\)\s*$")
 # What a loader says in a line of its own, or in front of the kernel's words: libbpf, cilium/ebpf, aya.
 _LOADER = re.compile(
-    r"^\s*(?:prog '[^']*': (?:BPF program load failed|failed to|-- (?:BEGIN|END))|failed to |Error: |map '[^']*': |"
+    r"^\s*(?:prog '[^']*': (?:BPF program load failed|failed to|-- (?:BEGIN|END))|"
+    r"failed to (?!find BTF for kernel f)|Error: |map '[^']*': |"
     r"field \w+: |program \S+: |load(?:ing)? program|the `?BPF_PROG_LOAD|Verifier output|[Cc]ould ?n.?t load |"
     r"libbpf: |verifier log|-- (?:BEGIN|END) PROG)"
 )
