@@ -78,6 +78,8 @@ class Machine:
         self.context: Region | None = None
         self._contexts: dict[int, Region] = {}
         self.packet: Region | None = None
+        self.turn = 0
+        """How often it was made ready for a program: what has not changed since is as that program left it."""
         self.meta = 0
         self.depth = 0
         self.tail_calls = 0
@@ -109,6 +111,7 @@ class Machine:
     def start(self, program: Program, maps: Sequence[Map], model: Model) -> None:
         """Makes ready for a program: its maps and the model of its context."""
         self.program, self.maps, self.model = program, maps, model
+        self.turn += 1
         self.redirect = None
         self.locks.clear()
         self.hidden, self.link_header, self.network_offset = b"", b"", 0

@@ -43,9 +43,10 @@ def run(
     """
     # What is left as it is by default is the very same object, which is quicker to see than an equal one.
     if type(packet) is bytes and engine == "python" and fuel is DEFAULT_FUEL and repeat == 1 and not (trace or context):
-        quick = world.engine_state.get(~id(program)) if world is not None and not _STANDING_IN else None
-        outcome: Outcome = quick(packet) if quick is not None else _python().run_packet(program, packet, world)
-        return outcome
+        if world is not None and (ready := world.ready) is not None and ready[0] is program and not _STANDING_IN:
+            outcome: Outcome = ready[1](packet)
+            return outcome
+        return _python().run_packet(program, packet, world)
     found = _ENGINES.get(engine) or engine_named(engine)
     given = as_input(program, packet, context)
     options = _DEFAULT if fuel == DEFAULT_FUEL and not trace and repeat == 1 else Options(fuel, trace, repeat)

@@ -5,7 +5,7 @@ Invariant: nothing of the host shows. Two worlds that were made and treated alik
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
@@ -178,6 +178,8 @@ class World:
         self.programs: dict[str, Program] = {}
         """The programs that prog arrays and device maps can name."""
         self.engine_state: dict[Any, Any] = {}
+        self.ready: tuple[Any, Callable[[bytes], Any]] | None = None
+        """The program that ran last and the quickest way to run it again, where there is one."""
         """What engines keep of this world between runs. Not part of its value: a copy starts without."""
         if isinstance(maps, Object):
             self.programs.update(maps.programs)
@@ -263,7 +265,7 @@ class World:
         copy = object.__new__(World)
         memo[id(self)] = copy
         for name, value in self.__dict__.items():
-            copy.__dict__[name] = {} if name == "engine_state" else _copied(value, memo)
+            copy.__dict__[name] = {} if name == "engine_state" else None if name == "ready" else _copied(value, memo)
         return copy
 
     def _bound(self, name: str, definition: MapDef) -> Map:

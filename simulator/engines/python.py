@@ -14,11 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bpflisp.spec.alu import M32, M64, compute, signed
-from bpflisp.spec.isa import CALL_HELPER, Kind, Op
+from bpflisp.spec.isa import CALL_HELPER, STACK_SIZE, Kind, Op
 from simulator import contexts
 from simulator.contexts.base import NO_FIELDS
 from simulator.contexts.narrow import narrow_for
-from simulator.contexts.xdp import XdpModel, plain_context
+from simulator.contexts.xdp import XdpModel
 from simulator.engines.engine import DEFAULT_FUEL, Options
 from simulator.engines.loads import immediate, kernel_function, packet_bytes
 from simulator.engines.reference import MAY_GOTO_LIMIT, ReferenceEngine, Stepper
@@ -27,7 +27,7 @@ from simulator.engines.validity import needs_steps
 from simulator.helpers.registry import bind
 from simulator.machine import FUNCTION_BASE, IDLE, MAX_FRAMES, Machine, ProgramFault, Thrown, as_fault, machine_of
 from simulator.maps.hash import Hash, LruHash
-from simulator.memory import CONTEXT_BASE, MemoryFault
+from simulator.memory import CONTEXT_BASE, PACKET_BASE, PAGE_BITS, MemoryFault
 from simulator.outcome import Fault, Outcome
 from simulator.packet import PACKET_TYPES, Input, as_input
 from simulator.program import Program
@@ -48,6 +48,7 @@ _PRINTK = 6
 _FILLS_NOTHING = frozenset({1, 2, 3, 5, 7, 8, 14, 15, 35, 125, 130, 195})
 """Helpers that write to no memory of the program's: lookups, updates, time, chance, task, records."""
 _NO_STACK = bytes(512)
+_PACKET_PAGE = PACKET_BASE >> PAGE_BITS
 _DEFAULT = Options()
 
 
@@ -90,15 +91,14 @@ class PythonEngine:
         if linked is None or linked.mocks != linked.helpers.version:
             return self._first_packet(program, packet, world)
         if linked.quick is not None:
+            if world is not None:
+                world.ready = program, linked.quick
             return linked.quick(packet)
         if linked.waits or linked.stepped:
             return self._first_packet(program, packet, world)
         linked.machine.start(program, linked.maps, linked.model)
         outcome = self._execute(linked, linked.model.enter_packet(linked.machine, packet), DEFAULT_FUEL)
         linked.quick = self._quick(linked)
-        if linked.quick is not None and world is not None:
-            # Where `simulator.run` finds it without asking.
-            world.engine_state[~id(program)] = linked.quick
         return outcome
 
     def _quick(self, linked: Linked) -> Callable[[bytes], Outcome] | None:
@@ -114,26 +114,25 @@ class PythonEngine:
         start, enter, maps = machine.start, model.enter_packet, linked.maps
         program, again, outcome_of = linked.program, linked.turns, object.__new__
         world, helpers, mocks, writes = linked.world, linked.helpers, linked.mocks, linked.writes
-        context, region = machine.context, machine.packet
-        assert context is not None
-        assert region is not None
-        view, fields, size, plain = region.view, context.view, region.size, plain_context(region.size)
+        pages, keeps_context = machine.pages, not linked.writes_context
+        assert machine.packet is not None
+        view, size, turn = machine.packet.view, machine.packet.size, -1
 
         def run(packet: bytes) -> Outcome:
-            nonlocal region, view, size, plain
+            nonlocal view, size, turn
             if helpers.version != mocks:
                 # A helper was mocked since: another link of the program is due.
-                world.engine_state.pop(~id(program), None)
+                world.ready = None
                 return self.run_packet(program, packet, world)
-            if machine.program is not program:
-                start(program, maps, model)
-            if machine.packet is region and len(packet) == size and not machine.meta and machine.context is context:
-                view[:] = packet
-                fields[:] = plain
+            if machine.turn == turn and len(packet) == size and keeps_context:
+                # Nothing else ran since, so that the context is what this program left it: as it was.
+                if writes:
+                    view[:] = packet
             else:
+                start(program, maps, model)
                 enter(machine, packet)
-                region = machine.packet
-                view, size, plain = region.view, region.size, plain_context(region.size)  # type: ignore[union-attr]
+                assert machine.packet is not None
+                view, size, turn = machine.packet.view, machine.packet.size, machine.turn
             if frame is not None:
                 frame[:] = _NO_STACK
             if again:
@@ -141,10 +140,15 @@ class PythonEngine:
             # An outcome by hand: its own constructor takes half as long again.
             outcome = outcome_of(Outcome)
             outcome.fault = None
+            if not writes:
+                # Nobody writes to the packet: the program may as well read what was given.
+                pages[_PACKET_PAGE] = packet  # type: ignore[call-overload]
             try:
                 r0 = function(CONTEXT_BASE)
             except Exception as error:
                 r0, outcome.fault = 0, self._fault(error, linked)
+            finally:
+                pages[_PACKET_PAGE] = view
             outcome.retval, outcome.packet, outcome.trace = r0 & M32, view.tobytes() if writes else packet, ()
             outcome.context, outcome.redirect, outcome.insns_executed, outcome.r0 = NO_FIELDS, None, 0, r0
             return outcome
@@ -270,13 +274,13 @@ class Linked:
         self.mocks = world.helpers.version
         self.function: Function | None = None
         self.functions: Mapping[int, Function] = {}
-        self.stack = self.writes = True
+        self.stack = self.writes = self.writes_context = True
         self.frame = self.machine.frames[0].view
         self.helpers = world.helpers
         self.calls = not _only_plain_calls(program)
         self.quick: Callable[[bytes], Outcome] | None = None
         """The quickest way to run it on nothing but a packet, once there is one."""
-        self._variants: dict[tuple[bool, bool], tuple[Mapping[int, Function], bool, bool]] = {}
+        self._variants: dict[tuple[bool, bool], tuple[Mapping[int, Function], Compiled]] = {}
         self._helpers = all(world.helpers.find(name) is None for name in _INLINE)
         self.stepped = needs_steps(program)
         """Whether the reference engine makes all of its runs."""
@@ -285,9 +289,11 @@ class Linked:
     def ready(self) -> Function:
         """The program's function for the packet that is in place, compiled and linked where it is not yet."""
         plain = not self.machine.meta
-        self.functions, self.stack, writes = self._variant(plain, again=False)
+        self.functions, compiled = self._variant(plain, again=False)
+        self.stack, fills = compiled.stack, _fills_memory(self.program)
         if plain:
-            self.function, self.writes = self.functions[MAIN], writes or _fills_memory(self.program)
+            self.function = self.functions[MAIN]
+            self.writes, self.writes_context = compiled.writes or fills, compiled.context or fills
         return self.functions[MAIN]
 
     def again(self, context: int, depth: int) -> int:
@@ -297,8 +303,8 @@ class Linked:
         self.functions = self._variant(not self.machine.meta, again=True)[0]
         return self.functions[0](context, 0, 0, 0, 0, depth)
 
-    def _variant(self, plain: bool, again: bool) -> tuple[Mapping[int, Function], bool, bool]:
-        """The functions of one way to enter it, and whether it uses its stack and writes to its packet."""
+    def _variant(self, plain: bool, again: bool) -> tuple[Mapping[int, Function], Compiled]:
+        """The functions of one way to enter it, and the source that they are of."""
         found = self._variants.get((plain, again))
         if found is None:
             compiled = self._engine.compile(self._key(plain, again), self._around(plain, again))
@@ -306,7 +312,7 @@ class Linked:
             exec(compiled.code, space)
             parameters = self._engine.parameters(self, compiled)
             functions = space["link"](*(parameters[name] for name in compiled.needs))
-            found = self._variants[plain, again] = functions, compiled.stack, compiled.writes
+            found = self._variants[plain, again] = functions, compiled
         return found
 
     def _key(self, plain: bool, again: bool) -> tuple[Any, ...]:
@@ -429,6 +435,9 @@ class Parameters(Mapping[str, Any]):
                 if isinstance(found, Hash) and not isinstance(found, LruHash) and not found.per_cpu:
                     return found.found.get
                 return found.address_of
+            case "T":
+                start, length = divmod(number, STACK_SIZE + 1)
+                return machine.frames[0].view[start : start + length].tobytes
             case "K":
                 return struct.Struct(f"{number}s").unpack_from
             case _:

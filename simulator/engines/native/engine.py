@@ -88,6 +88,7 @@ class NativeEngine:
             # What other engines keep of this world has views of memory that now moves.
             machine = machine_of(world)
             world.engine_state.clear()
+            world.ready = None
             world.engine_state["machine"] = machine
             found = world.engine_state[_STATE] = Session(self.host, world, self.translate)
         return found

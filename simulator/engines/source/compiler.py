@@ -5,6 +5,7 @@ What comes out depends on the program alone and on what `Surroundings` say, so i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -23,6 +24,7 @@ from simulator.memory import CONTEXT_BASE, STACK_BASE
 
 _SKIPPED = frozenset({Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO})
 _INDENT = " "
+_CONTEXT = re.compile(r"\bC[1248]\b")
 _numbers = count(1)
 
 
@@ -30,8 +32,9 @@ _numbers = count(1)
 class Compiled:
     """A compiled program. Running `code` defines `link`, a function of the parameters named in `needs`, which returns
     the program's functions by their first slot, the program itself as MAIN. `lines` tell what each line of the source
-    is of; the first is 1. `file` is the name that tracebacks have for it. `stack` says whether the program's own
-    frame is used as memory, `writes` whether the source may write to the packet.
+    is of; the first is 1. `file` is the name that tracebacks have for it. `stack` says whether the program may
+    read bytes of its own frame that it has not written, `writes` whether the source may write to the packet, `context`
+    whether it may write to the context.
     `points` are for counting: the slots that run whenever a point of the source is passed.
     """
 
@@ -43,6 +46,7 @@ class Compiled:
     stack: bool
     points: Sequence[Sequence[int]] = ()
     writes: bool = True
+    context: bool = True
 
 
 def compile_program(around: Surroundings) -> Compiled:
@@ -70,9 +74,11 @@ def assembled(texts: Sequence[FunctionText], points: Sequence[Sequence[int]] = (
     lines.append(Line(1, f"return {{{MAIN}: main, {starts}}}", 0))
     source = "\n".join(_INDENT * line.indent + line.text for line in lines)
     file = f"<bpf program {next(_numbers)}>"
-    memory = texts[0].frame.memory
+    stack = texts[0].frame.memory and texts[0].frame.reads_before
     writes = any(_may_write_packet(line) for line in lines)
-    return Compiled(file, compile(source, file, "exec"), source, needs, [None, *lines], memory, points, writes)
+    context = writes or any(_may_write_context(line) for line in lines)
+    code = compile(source, file, "exec")
+    return Compiled(file, code, source, needs, [None, *lines], stack, points, writes, context)
 
 
 def _may_write_packet(line: Line) -> bool:
@@ -81,6 +87,10 @@ def _may_write_packet(line: Line) -> bool:
     if line.access is None or not line.access.write or line.access.address == "0":
         return False
     return "pkt" in line.text or "pages" in line.text
+
+
+def _may_write_context(line: Line) -> bool:
+    return "kept(" in line.text or (line.access is not None and line.access.write and bool(_CONTEXT.search(line.text)))
 
 
 class Function(Writer):

@@ -206,6 +206,8 @@ class Frame:
     accesses: set[tuple[int, int]] = field(default_factory=set)
     escaped: list[tuple[int, int]] = field(default_factory=list)
     variables: frozenset[tuple[int, int]] = frozenset()
+    reads_before: bool = True
+    """Whether it may read bytes that it has not written."""
 
     @property
     def memory(self) -> bool:
@@ -235,7 +237,68 @@ def frame_of(
                 if value.frame is not None and entered[register].frame != value.frame and register in wanted:
                     frame.escaped.append(_ALL)
     frame.variables = frozenset(place for place in frame.accesses if _alone(place, frame))
+    frame.reads_before = frame.memory and _reads_before(blocks, states, known, maps, frame.variables)
     return frame
+
+
+_WHOLE = (1 << STACK_SIZE) - 1
+"""A bit for each byte of the frame."""
+
+
+def _reads_before(
+    blocks: Mapping[int, Block],
+    states: Mapping[int, State],
+    known: Known,
+    maps: tuple[MapDef, ...],
+    variables: frozenset[tuple[int, int]],
+) -> bool:
+    """Whether the function, or what it calls, may read a byte of the frame that was not written before.
+
+    Sound: what is written where a block begins is what is written at the end of each block before it.
+    """
+    start = next(iter(states))
+    written, work = {**dict.fromkeys(states, _WHOLE), start: 0}, list(states)
+
+    def through(at: int) -> Iterator[tuple[int, int]]:
+        """What each instruction of a block reads, and what is written before it; at last nothing, and the end's."""
+        here, state = written[at], states[at]
+        for slot, insn in blocks[at].insns:
+            read, more = _bytes_of(insn, state, maps, variables)
+            yield read, here
+            here |= more
+            state = after(slot, insn, state, known)
+        yield 0, here
+
+    while work:
+        at = work.pop()
+        *_, (_, here) = through(at)
+        for following in blocks[at].next:
+            if written[following] & ~here:
+                written[following] &= here
+                work.append(following)
+    return any(read & ~here for at in states for read, here in through(at))
+
+
+def _bytes_of(
+    insn: Insn, state: State, maps: tuple[MapDef, ...], variables: frozenset[tuple[int, int]]
+) -> tuple[int, int]:
+    """The bytes of the frame that an instruction may read, and those that it surely writes, as bits."""
+    look = Frame()
+    _look(look, insn, state, maps)
+    kind, read, wrote = insn.row.kind, 0, 0
+    for start, end in look.escaped:
+        read |= _bits(start, end)
+    for start, size in look.accesses - variables:
+        if kind in _STORES:
+            wrote |= _bits(start, start + size)
+        else:
+            read |= _bits(start, start + size)
+    return read, wrote
+
+
+def _bits(start: int, end: int) -> int:
+    low, high = max(0, start), min(STACK_SIZE, end)
+    return (1 << high) - (1 << low) if low < high else 0
 
 
 def _alone(place: tuple[int, int], frame: Frame) -> bool:

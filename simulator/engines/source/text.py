@@ -9,6 +9,7 @@ Names that the text uses besides registers are parameters of the function around
     C1 C2 C4 C8        the context as an array of that element size; pkt is the packet
     F1 F2 F4 F8        for each frame the same; S1 to S8 those of the function's own frame
     h3 v3 L3           map 3's handle, the address of its values, its lookup; K16 reads a key of 16 bytes
+    T8 ...             gives a key on the stack of the program itself: its place times 513, plus its bytes
     H7                 helper 7; call, tail, loads: what the engine does for the text
 """
 
@@ -597,12 +598,14 @@ class FunctionText:
 
     def _key(self, size: int, state: State) -> tuple[str, Access]:
         address, text = self._place(2, 0, state)
-        read, access = self.need(f"K{size}"), Access(text, size, write=False)
+        access = Access(text, size, write=False)
         base = state[2].frame
         if base is not None and 0 <= base <= STACK_SIZE - size:
-            return f"{read}({self.need('S1')}, {base})[0]", access
+            if self.is_program:
+                return f"{self.need(f'T{base * (STACK_SIZE + 1) + size}')}()", access
+            return f"{self.need(f'K{size}')}({self.need('S1')}, {base})[0]", access
         page, within = self._page(address, text)
-        return f"{read}({page}, {within})[0]", access
+        return f"{self.need(f'K{size}')}({page}, {within})[0]", access
 
     def _arguments(self, count: int, state: State) -> str:
         return ", ".join(self.value(register, state) for register in range(1, count + 1))
