@@ -143,8 +143,12 @@ class Signature:
 CType = Void | Int | Pointer | Array | Struct | Forward | Enum | Typedef | Qualified | TypeTag | Float | Signature
 """Any C type as a value."""
 
-U8, U16, U32, U64 = (Int(f"u{size * 8}", size) for size in (1, 2, 4, 8))
-S8, S16, S32, S64 = (Int(f"s{size * 8}", size, INT_SIGNED) for size in (1, 2, 4, 8))
+_UNSIGNED = ("unsigned char", "unsigned short", "unsigned int", "unsigned long long")
+_SIGNED = ("signed char", "short", "int", "long long")
+
+# By the names that linux/types.h gives them, so that the C that bpftool writes of them compiles.
+U8, U16, U32, U64 = (Typedef(f"__u{8 << at}", Int(name, 1 << at)) for at, name in enumerate(_UNSIGNED))
+S8, S16, S32, S64 = (Typedef(f"__s{8 << at}", Int(name, 1 << at, INT_SIGNED)) for at, name in enumerate(_SIGNED))
 INT, CHAR = Int("int", 4, INT_SIGNED), Int("char", 1, INT_SIGNED)
 
 _QUALIFIERS = {"const": BtfKind.CONST, "volatile": BtfKind.VOLATILE, "restrict": BtfKind.RESTRICT}

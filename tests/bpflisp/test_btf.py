@@ -23,6 +23,7 @@ from bpflisp.spec.btf_build import (
     Enum,
     Float,
     Forward,
+    Int,
     Member,
     Pointer,
     Qualified,
@@ -108,7 +109,7 @@ def test_functions_variables_and_sections() -> None:
 
 def test_split_btf_goes_on_where_its_base_ends() -> None:
     builder = BtfBuilder()
-    integer = builder.add(U32)
+    integer = builder.add(Int("u32", 4))
     base = Btf(builder.to_bytes())
     # Strings and ids of the split part are numbered behind the base's: one typedef "mine" of the base's u32.
     split = (

@@ -174,7 +174,7 @@ def test_a_map_with_one_type_gets_the_other_too() -> None:
     loaded = load(link(LinkObject([], maps))).maps
     btf = loaded["m"].btf
     assert btf is not None
-    assert btf.type(loaded["m"].btf_key).name == "u32"
+    assert btf.type(loaded["m"].btf_key).name == "__u32"
     assert btf.size_of(loaded["n"].btf_value) == 6
 
 

@@ -81,7 +81,7 @@ class Types:
         return {row["name"]: row for row in self.rows.values() if row["kind"] == kind}
 
     def shown(self, type_id: int) -> str:
-        """A type as declarations show it: `u32`, `u8[16]`, `struct event`."""
+        """A type as declarations show it: `__u32`, `__u8[16]`, `struct event`."""
         row = self.rows[type_id] if type_id else {"kind": "VOID"}
         match row["kind"]:
             case "ARRAY":
@@ -113,7 +113,7 @@ def unit_of(path: Path) -> Unit:
 def declared_type(kind: object) -> str:
     """A type of the source, as it is shown."""
     if isinstance(kind, Number):
-        return f"{'s' if kind.signed else 'u'}{kind.bits}"
+        return f"__{'s' if kind.signed else 'u'}{kind.bits}"
     if isinstance(kind, ArrayOf):
         return f"{declared_type(kind.element)}[{kind.count}]"
     assert isinstance(kind, Struct)
@@ -130,7 +130,7 @@ def declared_map(decl: MapDecl) -> dict[str, Any]:
         if ctype is not None:
             wanted[name] = declared_type(ctype)
         elif size and typed:
-            wanted[name] = f"u{size * 8}" if size in (1, 2, 4, 8) else f"u8[{size}]"
+            wanted[name] = f"__u{size * 8}" if size in (1, 2, 4, 8) else f"__u8[{size}]"
         elif size:
             wanted[f"{name}_size"] = size
     wanted |= {"max_entries": decl.max_entries} if decl.max_entries else {}
@@ -243,6 +243,31 @@ def test_what_a_loader_moves_loads(tmp_path: Path) -> None:
     made.write_bytes(compiled(MOVING))
     with bpftool.loaded(made) as pins:
         assert {pin.name for pin in pins.iterdir()} == {"watch", "maps"}
+
+
+def test_a_c_program_loads_it_by_its_skeleton(tmp_path: Path) -> None:
+    compiler = shutil.which("gcc") or shutil.which("clang-19")
+    if compiler is None or not Path("/usr/include/bpf/libbpf.h").exists():
+        pytest.skip("a C compiler or libbpf's headers are not installed")
+    made, out = tmp_path / "everything.bpf.o", tmp_path / "program"
+    made.write_bytes(compiled(EVERYTHING))
+    skeleton = bpftool.ran("gen", "skeleton", made, "name", "everything")
+    assert skeleton.returncode == 0, skeleton.stderr
+    (tmp_path / "everything.skel.h").write_text(skeleton.stdout)
+    source = ROOT / "loading" / "skeleton.c"
+    command = [compiler, "-Wall", "-Werror", f"-I{tmp_path}", source, "-o", out, "-lbpf"]
+    subprocess.run(command, check=True, timeout=60)
+    done = subprocess.run([out], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "70 -3 0 128\n"), done.stderr
+
+
+@every_source
+def test_the_static_linker_takes_it(made: Path) -> None:
+    """It checks more of an object than a loader does."""
+    linked = made.with_name("linked.bpf.o")
+    done = bpftool.ran("gen", "object", linked, made, kernel=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(load(linked)) == set(load(made))
 
 
 def test_cilium_loads_them_all(tmp_path: Path) -> None:
