@@ -243,6 +243,8 @@ def _map(decl: MapDecl) -> link.LinkMap:
         value_size=decl.value_size,
         max_entries=decl.max_entries,
         flags=decl.flags,
+        pinning=int(decl.pinned),
+        slots=decl.programs,
     )
 
 

@@ -19,13 +19,19 @@ from bpflisp.spec import map_create, maps
 from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     Cons,
+    FormError,
     Symbol,
+    cells,
     element_span,
+    elements,
     fail,
     text,
 )
 
-_MAP_OPTIONS = (":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS")
+_MAP_OPTIONS = (
+    ":TYPE", ":KEY-SIZE", ":VALUE-SIZE", ":KEY-TYPE", ":VALUE-TYPE", ":MAX-ENTRIES", ":MAP-FLAGS",
+    ":PINNING", ":PROGRAMS",
+)  # fmt: skip
 _SIZELESS = ("ringbuf", "user_ringbuf")
 _ENTRYLESS = ("cgroup_storage", "percpu_cgroup_storage")
 NOT_BUILT = ("array_of_maps", "hash_of_maps", "struct_ops", "arena")
@@ -47,10 +53,58 @@ def define_map(unit: Unit, form: Cons, scope: Scope) -> object:
     key_size = _sized(form, "key", key_size, key_type, options)
     value_size = _sized(form, "value", value_size, value_type, options)
     entries = number(":MAX-ENTRIES")
-    decl = MapDecl(name.name, kind, key_size, value_size, key_type, value_type, entries, number(":MAP-FLAGS"), span)
+    flags = number(":MAP-FLAGS")
+    decl = MapDecl(name.name, kind, key_size, value_size, key_type, value_type, entries, flags, span)
+    decl.pinned = _pinned(form, options)
+    decl.written_programs = options.get(":PROGRAMS")
+    if decl.written_programs is not None and kind != "prog_array":
+        problem = f"a map of type `{kind}` holds no programs"
+        raise fail("bad-option", problem, element_span(decl.written_programs) or span)
     _check_sizes(unit, decl, form)
     unit.maps[name.name] = decl
     return name
+
+
+def _pinned(form: Cons, options: dict[str, Cons]) -> bool:
+    """`:pinning :by-name` has loaders keep the map under its name in the BPF file system, and take it from there."""
+    if ":PINNING" not in options:
+        return False
+    cell = options[":PINNING"]
+    name = cell.car.name if isinstance(cell.car, Symbol) else ""
+    if name not in (":BY-NAME", ":NONE", "NIL"):
+        raise fail("bad-option", f"`{text(cell.car)}` is no way of pinning", element_span(cell) or form.span,
+                   help="`:by-name`, or `:none`")  # fmt: skip
+    return name == ":BY-NAME"
+
+
+def settle_programs(unit: Unit) -> None:
+    """Look up the programs that prog-arrays hold from the start, once all are known: `:programs (first (5 second))`."""
+    for decl in unit.maps.values():
+        try:
+            _settle_programs(unit, decl)
+        except FormError as problem:
+            unit.found.add(problem.diagnostic)
+
+
+def _settle_programs(unit: Unit, decl: MapDecl) -> None:
+    cell = decl.written_programs
+    index = 0
+    for entry in cells(cell.car) if cell is not None else ():
+        name = entry.car
+        if isinstance(name, Cons):
+            parts = elements(name)
+            if len(parts) != 2 or not isinstance(parts[0], int):
+                help = "a program's name, or (index name)"
+                raise fail("bad-option", f"`{text(name)}` is no entry", element_span(entry), help=help)
+            index, name = parts[0], parts[1]
+        program = unit.programs.get(name.name) if isinstance(name, Symbol) else None
+        if program is None:
+            raise fail("unknown-program", f"no program is named `{text(name)}`", element_span(entry))
+        if not 0 <= index < decl.max_entries or index in decl.programs:
+            problem = f"`{decl.name.lower()}` has no free entry {index}"
+            raise fail("bad-option", problem, element_span(entry), because=f"it has {decl.max_entries} entries")
+        decl.programs[index] = program.symbol
+        index += 1
 
 
 def _map_type(form: Cons, options: dict[str, Cons]) -> str:

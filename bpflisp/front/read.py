@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bpflisp.diagnostics import Diagnostics, Source, Span
 from bpflisp.front import session
-from bpflisp.front.declare_maps import define_map
+from bpflisp.front.declare_maps import define_map, settle_programs
 from bpflisp.front.declare_objects import define_global, define_subprogram, settle_parameters
 from bpflisp.front.declare_programs import define_program
 from bpflisp.front.declare_structs import define_enum, define_header, define_struct, define_union, size_of
@@ -53,6 +53,7 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
     _load_prelude(unit)
     _load(unit, source)
     settle_parameters(unit)
+    settle_programs(unit)
     return unit
 
 

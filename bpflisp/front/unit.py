@@ -12,11 +12,13 @@ from bpflisp.front.types import (
 from bpflisp.lean import dataclass, field
 from bpflisp.spec import btf_build, maps
 from bpflisp.syntax.evaluator import Interpreter
+from bpflisp.syntax.forms import Cons
 
 
 @dataclass(slots=True, eq=False)
 class MapDecl:
-    """A map. Sizes in bytes; `key_type` and `value_type` where they were given."""
+    """A map. Sizes in bytes; `key_type` and `value_type` where they were given. `programs` are a prog-array's first
+    entries, index -> symbol, as the cell `written_programs` names them."""
 
     name: str
     type: str
@@ -27,6 +29,9 @@ class MapDecl:
     max_entries: int
     flags: int
     span: Span | None
+    pinned: bool = False
+    written_programs: Cons | None = None
+    programs: dict[int, str] = field(default_factory=dict)
 
     @property
     def symbol(self) -> str:

@@ -82,7 +82,7 @@ def test_example(example: Example) -> None:
             assert answer.accepted, answer.log
     for packet, expected, name in example.results:
         for engine in engines():
-            outcome = run(programs[name or next(iter(programs))], packet, World(), engine)
+            outcome = run(programs[name or next(iter(programs))], packet, World(programs), engine)
             assert outcome.fault is None, outcome.fault
             assert outcome.retval == expected & 0xFFFFFFFF, (engine, outcome.retval)
 
