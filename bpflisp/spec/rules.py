@@ -54,7 +54,6 @@ RULES: Final = (
     Rule("constants-get-no-id", ("6.5",), "a copy of a constant is not linked to it"),
     Rule("moves-of-32-bits-keep-id", ("6.7",), "`w1 = w2` links the two where the number fits 32 bits"),
     Rule("callbacks-are-loops", ("6.7",), "the body of a callback is verified as often as a loop's"),
-    Rule("branch-register-bounds", ("6.8",), "a comparison of two registers narrows both"),
     Rule("spilled-constants", ("6.8",), "zero and unknown numbers, too, are kept as they are in a stack slot"),
     Rule("narrow-spills-narrowed", ("6.9",), "what is learnt of a number is learnt of its copies of 4 bytes or fewer"),
     Rule("maps-are-not-null", ("6.2",), "a pointer to a map, or to memory, is never null"),
@@ -138,6 +137,5 @@ RULES: Final = (
     ),
     Rule("may-goto-over-nothing", ("6.14",), "`may_goto +0` is an instruction"),
     Rule("gotol", ("6.6", "6.1.192"), "a jump with a distance of 32 bits; the 6.1 line got it with a fix"),
-    Rule("failure-report", ("7.3",), "the log ends in a report for people: Reason, At, Causal path, Suggestion"),
 )
 """Every rule; the versions from design/kernel-versions.md, corrected where a measured kernel says otherwise."""

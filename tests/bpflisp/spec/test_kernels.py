@@ -108,7 +108,7 @@ def test_a_host_that_was_probed(tmp_path: Path) -> None:
     assert profile.name == f"6.8.0@{file}"
     assert profile.measured
     assert kernels.profile(profile.name) == profile
-    assert profile.has("branch-register-bounds")
+    assert profile.has("spilled-constants")
     assert not profile.has("may-goto")
     for name in (str(file), profile.name):
         assert helpers.allowed(name, "xdp") == {1, 2, 3, 51}
