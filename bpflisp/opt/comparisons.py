@@ -80,7 +80,8 @@ def _outcome(test: Compare | Branch) -> bool | None:
         return compare(test.op, test.width, 0, 0)
     if right == const(0) and test.width == 64 and test.op in (Op.EQ, Op.NE, Op.GT, Op.LE) and _is_not_null(left):
         return test.op in (Op.NE, Op.GT)
-    top = greatest(left)
+    # A test whose outcome we know and the verifier does not is what gives it the bound.
+    top = greatest(left, provable=True)
     if test.op in UNSIGNED and isinstance(right, Const) and top < 1 << test.width:
         return _outcome_by_bound(test.op, top, right.number & ((1 << test.width) - 1))
     return None
@@ -150,7 +151,7 @@ def _half(value: Value) -> Value | None:
     """A value whose low half is the given one, which has no high half; None where it may have one."""
     if _extends(value) and isinstance(value, Extend):
         return value.args[0]
-    return value if greatest(value) <= M32 else None
+    return value if greatest(value, provable=True) <= M32 else None
 
 
 def _swap_constant(test: Compare | Branch, uses: Uses, before: list[Instr]) -> None:

@@ -14,7 +14,8 @@ def greatest(value: Value, provable: bool = False, depth: int = _DEPTH) -> int:
     """An upper bound of the value as unsigned number. Looks through at most `depth` instructions.
 
     `provable` counts on nothing that a kernel's verifier does not work out too: it knows nothing of quotients,
-    remainders and swapped bytes, so that a mask after one of these is what makes an access legal.
+    remainders, swapped bytes and shifts by what it does not know, so that a mask or a test after one of these is what
+    makes an access legal.
     """
     if depth == 0:
         return M64
@@ -33,6 +34,8 @@ def greatest(value: Value, provable: bool = False, depth: int = _DEPTH) -> int:
             return M64 if provable else (1 << bits) - 1
         case ssa.Binary(op=Op.DIV | Op.MOD) if provable:
             return M64 if value.width == 64 else M32
+        case ssa.Binary(op=Op.RSH | Op.LSH) if provable and not isinstance(value.args[1], ssa.Const):
+            return M64
         case ssa.Binary():
             return _greatest_of_binary(value, provable, depth - 1)
     return M64
