@@ -17,7 +17,8 @@ from bpflisp.spec.isa import FRAME_POINTER, Kind
 
 _Known = dict[int | Slot, Hashable]
 """Place -> which value it holds: places with the same one hold equal values. A maker's key stands for its value; a
-pair of an instruction and a register for what that instruction wrote there when it last ran."""
+pair of an instruction and a register for what that instruction wrote there when it ran. In a loop it runs again, but
+nothing is known in front of it of what it wrote before: on the way there on which it has not run yet, it is not so."""
 
 _ROUNDS = 4
 """So many rounds a block, and a few, are enough by far; a function that needs more is left as it is."""
@@ -52,19 +53,27 @@ def drop_repeated(function: MFunction) -> None:
 def _meet(facts: list[_Known]) -> _Known:
     if not facts:
         return {}
-    first, *others = facts
-    return {place: value for place, value in first.items() if all(other.get(place) == value for other in others)}
+    known, *others = facts
+    for other in others:
+        if other is not known:
+            known = {place: value for place, value in known.items() if other.get(place) == value}
+    return known
 
 
 def _walk(block: MBlock, known: _Known, kept: list[MInsn] | None) -> _Known:
+    """What is known after the block, from what is known before it; `kept` gets what of it has to stay."""
     for insn in block.body:
         places = _moved(insn)
         key = maker_key(insn)
         if places is None and key is None:
-            _write(insn, known)
+            for register in insn.defs():
+                known[register] = (insn, register)
         else:
             target = places[1] if places else insn.dst
-            value = key if places is None else _value_in(places[0], insn, known)
+            if places is None:
+                value = key
+            elif (value := known.get(places[0])) is None:
+                value = known[places[0]] = (insn, -1)
             if known.get(target) == value:
                 continue
             insn = _cheaper(insn, value, known)
@@ -84,26 +93,6 @@ def _moved(insn: MInsn) -> tuple[int | Slot, int | Slot] | None:
         if insn.row.kind is Kind.LOAD and insn.src == FRAME_POINTER:
             return insn.slot, insn.dst
     return None
-
-
-def _value_in(place: int | Slot, insn: MInsn, known: _Known) -> Hashable:
-    """What the place holds; a new name for it where that is not known."""
-    if place not in known:
-        _forget(insn, known)
-        known[place] = (insn, -1)
-    return known[place]
-
-
-def _write(insn: MInsn, known: _Known) -> None:
-    _forget(insn, known)
-    for register in insn.defs():
-        known[register] = (insn, register)
-
-
-def _forget(insn: MInsn, known: _Known) -> None:
-    """In a loop, what the instruction wrote in the turn before is another value than what it writes now."""
-    for place in [place for place, value in known.items() if isinstance(value, tuple) and value[0] is insn]:
-        del known[place]
 
 
 def _cheaper(insn: MInsn, value: Hashable, known: _Known) -> MInsn:
