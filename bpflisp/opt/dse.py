@@ -21,6 +21,15 @@ _Live = dict[Slot, int]
 def drop_dead_stores(function: Function) -> bool:
     """Follow the bytes of slots backwards. Says whether a store went or shrank."""
     escaped = escaped_slots(function)
+    after = live_after(function)
+    changed = False
+    for block in function.blocks:
+        changed |= _sweep(block, dict(after.get(block, {})), escaped)
+    return changed
+
+
+def live_after(function: Function) -> dict[Block, _Live]:
+    """For each block the bytes of slots that may be read after it."""
 
     def transfer(block: Block, live: _Live) -> _Live:
         live = dict(live)
@@ -29,11 +38,15 @@ def drop_dead_stores(function: Function) -> bool:
         return live
 
     nothing: _Live = {}
-    after = solve(function, nothing, transfer, _union, forward=False)
-    changed = False
-    for block in function.blocks:
-        changed |= _sweep(block, dict(after.get(block, {})), escaped)
-    return changed
+    return solve(function, nothing, transfer, _union, forward=False)
+
+
+def live_before(block: Block, after: dict[Block, _Live]) -> _Live:
+    """The bytes of slots that may be read from the block's start on, by what may be after it."""
+    live = dict(after.get(block, {}))
+    for instr in reversed(block.body):
+        _step_back(instr, live)
+    return live
 
 
 def _union(facts: Iterable[_Live]) -> _Live:
@@ -48,7 +61,8 @@ def _whole(slot: Slot) -> int:
     return (1 << slot.size) - 1
 
 
-def _bytes(place: Place) -> int:
+def bytes_of(place: Place) -> int:
+    """The bytes of a slot that a place at a known offset has, as a bit set."""
     assert place.off is not None
     return ((1 << place.size) - 1) << place.off if place.off >= 0 else 0
 
@@ -59,9 +73,9 @@ def _step_back(instr: Instr, live: _Live) -> None:
         slot = place.base
         if isinstance(instr, ssa.Store | Zero):
             if place.off is not None:
-                live[slot] = live.get(slot, 0) & ~_bytes(place)
+                live[slot] = live.get(slot, 0) & ~bytes_of(place)
         else:
-            live[slot] = live.get(slot, 0) | (_whole(slot) if place.off is None else _bytes(place))
+            live[slot] = live.get(slot, 0) | (_whole(slot) if place.off is None else bytes_of(place))
     elif isinstance(instr, Call):
         _step_back_over_call(instr, live)
     elif isinstance(instr, ssa.Asm):
@@ -73,7 +87,7 @@ def _step_back_over_call(call: Call, live: _Live) -> None:
     filled: set[Slot] = set()
     for place, whole in places_written(call):
         if isinstance(place.base, Slot) and whole:
-            live[place.base] = live.get(place.base, 0) & ~_bytes(place)
+            live[place.base] = live.get(place.base, 0) & ~bytes_of(place)
             filled.add(place.base)
     passed = list(slots_passed(call))
     for slot in passed:
@@ -88,7 +102,7 @@ def _sweep(block: Block, live: _Live, escaped: frozenset[Slot]) -> bool:
         place = place_of(instr)
         if isinstance(instr, ssa.Store | Zero) and place is not None and isinstance(place.base, Slot):
             if place.base not in escaped and place.off is not None:
-                needed = live.get(place.base, 0) & _bytes(place)
+                needed = live.get(place.base, 0) & bytes_of(place)
                 if not needed:
                     changed = True
                     continue

@@ -17,6 +17,8 @@ from bpflisp.opt.licm import hoist_invariants
 from bpflisp.opt.merge import merge_blocks
 from bpflisp.opt.offsets import fold_offsets
 from bpflisp.opt.simplify import simplify
+from bpflisp.opt.sink import sink_stores
+from bpflisp.opt.stores import merge_stores
 from bpflisp.opt.swaps import sink_swaps
 from bpflisp.opt.threading import thread_jumps
 
@@ -42,6 +44,8 @@ PASSES = (
     Pass("offsets", fold_offsets, 1),
     Pass("forward", forward_values, 2),
     Pass("dse", drop_dead_stores, 2),
+    Pass("sink", sink_stores, 2),
+    Pass("stores", merge_stores, 2, late=True),
     Pass("bounds", merge_checks, 2),
     Pass("threading", thread_jumps, 2),
     Pass("licm", hoist_invariants, 2),

@@ -33,7 +33,8 @@ class Context:
 
     def greatest(self, value: Value, result: Value) -> int:
         """A bound of `value`, by which `result`, another form of it, may be replaced by it."""
-        return greatest(value, provable=self.uses.needs_bounds(result))
+        provable = self.uses.needs_bounds(result)
+        return max(greatest(each, provable) for each in self.uses.stands_for(value))
 
 
 def simplify(function: Function) -> bool:
