@@ -52,27 +52,36 @@ def _addr_of(checker: Checker, form: Cons) -> Tree:
     return _address(checker, _named_global(checker, checker.args(form, 1, 1)[0]))
 
 
-def _element(checker: Checker, form: Cons) -> tuple[Tree, int, Number | Struct, Cons]:
-    """The address, offset and type of `(aref NAME index)`."""
-    name, index_cell = checker.args(form, 2, 2)
+def _element(checker: Checker, form: Cons) -> tuple[Tree, int, Number | ArrayOf | Struct, Cons]:
+    """The address, offset and type of `(aref NAME index...)`."""
+    name, *indices = checker.args(form, 2)
     decl = _named_global(checker, name)
     if not isinstance(decl.type, ArrayOf):
         raise fail("bad-place", f"`{text(name.car)}` is no array", element_span(name))
-    index, size = checker.value(index_cell), decl.type.element.size
-    address = _address(checker, decl)
-    if isinstance(index, tree.Number):
-        if index.value >= decl.type.count:
-            problem = f"`{text(name.car)}` has {decl.type.count} elements, and none with index {index.value}"
-            raise fail("array-index", problem, element_span(index_cell))
-        return address, index.value * size, decl.type.element, name
-    scaled = index if size == 1 else binary(Op.MUL, index, tree.Number(value=size))
-    return binary(Op.ADD, address, scaled), 0, decl.type.element, name
+    if len(indices) > decl.type.dimensions:
+        problem = f"`{text(name.car)}` has {decl.type.dimensions} dimension{'s' * (decl.type.dimensions > 1)}"
+        raise fail("argument-count", problem, element_span(indices[-1]))
+    address, off = _address(checker, decl), 0
+    kind: Number | ArrayOf | Struct = decl.type
+    for cell in indices:
+        assert isinstance(kind, ArrayOf)
+        index, size, count = checker.value(cell), kind.element.size, kind.count
+        if isinstance(index, tree.Number):
+            if index.value >= count:
+                problem = f"`{text(name.car)}` has {count} elements, and none with index {index.value}"
+                raise fail("array-index", problem, element_span(cell))
+            off += index.value * size
+        else:
+            scaled = index if size == 1 else binary(Op.MUL, index, tree.Number(value=size))
+            address = binary(Op.ADD, address, scaled)
+        kind = kind.element
+    return address, off, kind, name
 
 
 @library("aref")
 def _aref(checker: Checker, form: Cons) -> Tree:
-    """`(aref NAME index)`: an element of a global array: a number's value, a struct's address. The verifier has to see
-    that the index is inside."""
+    """`(aref NAME index...)`: an element of a global array: a number's value, else an address. The verifier has to see
+    that an index is inside."""
     address, off, kind, _ = _element(checker, form)
     return loaded(checker, address, off, kind) if isinstance(kind, Number) else pointer_to(address, off, kind)
 

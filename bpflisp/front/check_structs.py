@@ -27,7 +27,7 @@ def accessor(checker: Checker, form: Cons) -> Tree:
     member = found.struct.fields[found.member]
     if found.kind == "set":
         return _set(checker, form, member)
-    args = checker.args(form, 1, 2 if isinstance(member.type, ArrayOf) else 1)
+    args = checker.args(form, 1, 1 + _dimensions(member))
     address, off, kind = _locate(checker, args, member, found.kind == "pointer")
     if found.kind == "get" and isinstance(kind, Number):
         return loaded(checker, address, off, kind)
@@ -40,17 +40,21 @@ def _locate(
     """The address, offset and type of what an accessor is about: the member, or one element of it."""
     address = checker.address(args[0], "read" if not whole else "pointed into")
     _check_struct(checker, address, args[0], member)
-    if not isinstance(member.type, ArrayOf):
-        return address, member.offset, member.type
-    if len(args) < 2:
-        if whole:
-            return address, member.offset, member.type
+    off, kind = member.offset, member.type
+    if isinstance(kind, ArrayOf) and len(args) < 2 and not whole:
         name = member.name.lower()
         raise fail(
             "argument-count", f"`{name}` is an array, and needs an index", help=f"`...-{name}-ptr` is its address"
         )
-    address, off = _element(checker, address, member, args[1])
-    return address, off, member.type.element
+    for cell in args[1:]:
+        assert isinstance(kind, ArrayOf)
+        address, off = _element(checker, address, off, kind, cell)
+        kind = kind.element
+    return address, off, kind
+
+
+def _dimensions(member: Field) -> int:
+    return member.type.dimensions if isinstance(member.type, ArrayOf) else 0
 
 
 def _check_struct(checker: Checker, address: Tree, cell: Cons, member: Field) -> None:
@@ -64,24 +68,22 @@ def _check_struct(checker: Checker, address: Tree, cell: Cons, member: Field) ->
         )
 
 
-def _element(checker: Checker, address: Tree, member: Field, cell: Cons) -> tuple[Tree, int]:
+def _element(checker: Checker, address: Tree, off: int, array: ArrayOf, cell: Cons) -> tuple[Tree, int]:
     """The address and offset of an array's element."""
-    assert isinstance(member.type, ArrayOf)
-    size = member.type.element.size
+    size = array.element.size
     index = checker.value(cell)
     if isinstance(index, tree.Number):
-        if index.value >= member.type.count:
+        if index.value >= array.count:
             shown = text(cell.car, 40)
-            problem = f"the index {shown} is outside of {member.type.count} elements"
+            problem = f"the index {shown} is outside of {array.count} elements"
             checker.warn("array-index", problem, element_span(cell))
-        return address, member.offset + index.value * size
+        return address, off + index.value * size
     scaled = index if size == 1 else binary(Op.MUL, index, tree.Number(value=size))
-    moved = binary(Op.ADD, binary(Op.ADD, address, scaled), tree.Number(value=member.offset))
-    return moved, 0
+    return binary(Op.ADD, binary(Op.ADD, address, scaled), tree.Number(value=off)), 0
 
 
 def _set(checker: Checker, form: Cons, member: Field) -> Tree:
-    count = 3 if isinstance(member.type, ArrayOf) else 2
+    count = 2 + _dimensions(member)
     args = checker.args(form, count, count)
     found = _place(checker, args[:-1], member, False)
     return sequence(checker, [*found.setup, found.write(checker.value(args[-1]))])
@@ -93,7 +95,7 @@ def accessor_place(checker: Checker, form: Cons, twice: bool) -> Place:
     if found.kind != "get":
         raise fail("bad-place", f"`{text(form, 60)}` is an address, and no place that can be assigned to")
     member = found.struct.fields[found.member]
-    return _place(checker, checker.args(form, 1, 2 if isinstance(member.type, ArrayOf) else 1), member, twice)
+    return _place(checker, checker.args(form, 1, 1 + _dimensions(member)), member, twice)
 
 
 def _place(checker: Checker, args: list[Cons], member: Field, twice: bool) -> Place:

@@ -104,7 +104,7 @@ def decode(struct: Struct, data: bytes) -> Record:
 def _value(kind: Number | ArrayOf | Struct, data: bytes) -> object:
     if isinstance(kind, Number):
         return int.from_bytes(data[: kind.size], "little", signed=kind.signed)
-    if isinstance(kind, ArrayOf) and isinstance(kind.element, Number):
+    if isinstance(kind, ArrayOf) and not isinstance(kind.element, Struct):
         size = kind.element.size
         return [_value(kind.element, data[at * size :]) for at in range(kind.count)]
     return list(data[: kind.size])

@@ -130,13 +130,18 @@ def join(a: Type, b: Type, a_zero: bool = False, b_zero: bool = False) -> Type:
 class ArrayOf:
     """A member that is `count` elements of one type."""
 
-    element: Number | Struct
+    element: Number | ArrayOf | Struct
     count: int
 
     @property
     def size(self) -> int:
         """Bytes of all elements."""
         return self.element.size * self.count
+
+    @property
+    def dimensions(self) -> int:
+        """How many indices name a number or struct of it."""
+        return 1 + (self.element.dimensions if isinstance(self.element, ArrayOf) else 0)
 
 
 @dataclass(frozen=True, slots=True)

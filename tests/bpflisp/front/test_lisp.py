@@ -124,7 +124,7 @@ def test_the_bpf_part_of_a_session_is_compiled() -> None:
     assert [w.code for w in compile_source(Source("t.lisp", SESSION)).warnings] == ["host-part"]
 
 
-RECORDS = "(defstruct s (a u8) (b (array u8 3)) (c i32) (d (array u16 2)))\n"
+RECORDS = "(defstruct g (m (array (array u16 2) 2)))(defstruct s (a u8) (b (array u8 3)) (c i32) (d (array u16 2)))\n"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,8 @@ RECORDS = "(defstruct s (a u8) (b (array u8 3)) (c i32) (d (array u16 2)))\n"
         ("#.(length (encode-s (make-s-record :a 1)))", 12),
         ("#.(aref (encode-s (make-s-record :b (vector 7 8 9))) 2)", 8),
         ("#.(let ((r (make-s-record :a 1))) (setf (s-record-a r) 6) (incf (s-record-a r)) (s-record-a r))", 7),
+        ("#.(aref (encode-g (make-g-record :m '((1 2) (3 4)))) 6)", 4),
+        ("#.(aref (aref (g-record-m (decode-g #(1 0 2 0 3 0 4 0))) 1) 0)", 3),
         ("#.(s-record-c (decode-s (encode-s (make-s-record :c -5))))", -5 & 0xFFFFFFFF),
         ("#.(aref (s-record-d (decode-s (append '(0 0) (coerce (encode-s (make-s-record :d '(1 2))) 'list)) 2)) 1)", 2),
     ],

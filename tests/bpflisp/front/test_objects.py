@@ -86,6 +86,7 @@ GLOBALS = """
 (defglobal state pair)
 (defglobal low i8 -3)
 (defglobal pairs (array pair 3))
+(defglobal grid (array (array u16 3) 2) '((1 2 3) (4 5 6)))
 (defenum colour RED (GREEN 5) BLUE)
 (defsubprog shade ((c colour)) (+ c 1))
 (defsubprog second-of ((p (ptr pair)))
@@ -111,6 +112,10 @@ GLOBALS = """
         ("(let ((counter 5)) counter)", 5),
         ("(progn (setf (pair-b (aref pairs 2)) 9) (+ (pair-b (aref pairs 2)) (pair-b (aref pairs 1))))", 9),
         (f"(progn (incf (pair-b (aref pairs (logand {ONE} 1))) 4) (pair-b (aref pairs 1)))", 4),
+        ("(aref grid 1 2)", 6),
+        (f"(aref grid (logand {ONE} 1) 1)", 5),
+        (f"(aref grid 1 (logand {ONE} 1))", 5),
+        ("(progn (setf (aref grid 0 1) 9) (incf (aref grid 0 1)) (+ (load u16 (aref grid 0) 2) (aref grid 0 1)))", 20),
         ("(let ((c colour GREEN) (p (struct-alloc 8))) (store colour p 0 BLUE) (+ c (load colour p)))", 11),
         ("(+ (cast colour #x100000005) (shade BLUE) (sizeof colour))", 16),
         ("(let ((p (make-pair))) (setf (pair-b p) 8) (second-of p))", 8),

@@ -275,7 +275,8 @@ def test_tc() -> None:
 
 STRUCTS = """
 (defstruct inner (a u16) (b u8))
-(defstruct s (x u8) (y u32) (name (array u16 3)) (z u64) (w i16) (sub inner) (many (array u8 5)))"""
+(defstruct s (x u8) (y u32) (name (array u16 3)) (z u64) (w i16) (sub inner) (many (array u8 5)))
+(defstruct board (rows (array (array u16 3) 2)) (cells (array (array inner 2) 2)) (end u8))"""
 
 STRUCT_BODIES = [
     ("(sizeof s)", 40),
@@ -287,6 +288,13 @@ STRUCT_BODIES = [
     (f"(let ((p (make-s))) (set-s-name! p 1 5) (s-name p (logand {ONE} 1)))", 5),
     (f"(let ((p (make-s))) (setf (s-name p (logand {ONE} 1)) 8) (s-name p 1))", 8),
     (f"(let ((p (make-s))) (setf (s-many p (logand {TWO} 3)) 8) (s-many p 2))", 8),
+    ("(sizeof board)", 30),
+    ("(let ((b (make-board))) (setf (board-rows b 1 2) 7) (+ (board-rows b 1 2) (load u16 b 10)))", 14),
+    (f"(let ((b (make-board)) (i (logand {ZERO} 1)) (j (logand {ONE} 1)))"
+     " (setf (board-rows b i 1) 7) (incf (board-rows b 0 j)) (board-rows b i j))", 8),
+    ("(let ((b (make-board))) (set-board-rows! b 1 0 5) (board-rows b 1 0))", 5),
+    ("(let ((b (make-board))) (setf (inner-b (board-cells b 1 0)) 6) (inner-b (board-cells-ptr b 1 0)))", 6),
+    ("(let ((b (make-board))) (- (board-cells-ptr b 1) b))", 20),
     ("(let ((p (make-s))) (setf (s-w p) -1) (s< (s-w p) 0))", 1),
     ("(let ((p (make-s))) (store u32 (s-y-ptr p) 0 6) (s-y p))", 6),
     ("(let ((p (make-s))) (setf (inner-b (s-sub p)) 6) (inner-b (s-sub-ptr p)))", 6),
