@@ -17,7 +17,8 @@ kept = [bytearray(random.randrange(1, 900)) for _ in range(int(sys.argv[1]))]
 random.shuffle(kept)
 del kept[::3]
 found = hashlib.sha256()
-for path in sorted(Path(sys.argv[2]).glob("fixtures/language/*/program.lisp")):
+fixtures = Path(sys.argv[2]) / "fixtures"
+for path in sorted([*fixtures.glob("*/*/program.lisp"), *fixtures.glob("loading/*.lisp")]):
     found.update(compile_file(path))
 print(found.hexdigest())
 """
@@ -26,7 +27,7 @@ print(found.hexdigest())
 def digest(number: int) -> str:
     command = [sys.executable, "-c", SCRIPT, str(number), str(ROOT)]
     environment = {**os.environ, "PYTHONHASHSEED": str(number)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
     return done.stdout.strip()
 
 
