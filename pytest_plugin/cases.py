@@ -65,6 +65,12 @@ def in_force(item: pytest.Item, engine: str, kernels: tuple[str, ...]) -> Abstra
     )
 
 
+def forget(item: pytest.Item) -> None:
+    """Lets the world of a test's last call go, now that the test is reported."""
+    if WATCH in item.stash:
+        del item.stash[WATCH]
+
+
 def note_engine(item: pytest.Item, asked: str, runs_on: str = "") -> None:
     """Keeps with an item's properties, which reach the summary from any worker, which engine the test asked for, and
     of the one that a call runs on whether it goes uncounted. A check runs none."""

@@ -167,10 +167,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     usual = (engine, kernels) == _DEFAULT and not btf and item.config.getoption("--bpf-seed") is None
     if usual and "simulator" not in sys.modules:
         return (yield)
-    from pytest_plugin.cases import in_force
+    from pytest_plugin.cases import forget, in_force
 
-    with in_force(item, engine, kernels):
-        return (yield)
+    try:
+        with in_force(item, engine, kernels):
+            return (yield)
+    finally:
+        forget(item)
 
 
 @pytest.hookimpl(wrapper=True)
