@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,6 @@ class World:
         """What programs allocated, and the lists and trees that hold it."""
         self.task = Task()
         self.helpers = Mocks()
-        self.random = Random(seed)
         self.kernel_memory = HostMemory()
         self.user_memory = HostMemory(shared=False)
         self.devices = {1: Device("lo", 65536)}
@@ -256,6 +256,11 @@ class World:
         if number not in range(self.cpus):
             raise ValueError(f"this world has CPUs 0 to {self.cpus - 1}, not {number}: cpus=... gives it more")
         self._cpu = number
+
+    @cached_property
+    def random(self) -> Random:
+        """Random numbers from the seed. Few programs ask for one, and each generator takes a while to make."""
+        return Random(self.seed)
 
     def copy(self) -> World:
         """A world of its own, in the same state."""

@@ -323,7 +323,7 @@ class Linked:
         from simulator.engines.source.ranges import Known
         from simulator.engines.source.text import Surroundings
 
-        known = self.model.known if plain and not _calls(self.program, _ADJUST_META) else {}
+        known = self.model.known if plain and not _adjusts_metadata(self.program) else {}
         maps, narrow = tuple(self.program.maps), narrow_for(self.program.type)
         return Surroundings(self.program, maps, self.model.size, Known(known, self._helpers, narrow), again)
 
@@ -500,12 +500,26 @@ def _illegal(opcode: int) -> NoReturn:
     raise ProgramFault("illegal", f"no instruction: opcode {opcode:#04x}")
 
 
+def _once(ask: Callable[[Program], bool]) -> Callable[[Program], bool]:
+    """The answer about a program, kept with it: every world links its programs anew."""
+
+    def answer(program: Program) -> bool:
+        kept: dict[str, bool] = program.__dict__.setdefault("_asked", {})
+        if ask.__name__ not in kept:
+            kept[ask.__name__] = ask(program)
+        return kept[ask.__name__]
+
+    return answer
+
+
+@_once
 def _loops(program: Program) -> bool:
     """Whether any jump goes backwards."""
     jumps = (insn for insn in program.code if insn is not None and insn.row.kind in (Kind.JUMP, Kind.BRANCH))
     return any((insn.imm if insn.row.kind is Kind.JUMP and insn.row.width == 32 else insn.off) < 0 for insn in jumps)
 
 
+@_once
 def _only_plain_calls(program: Program) -> bool:
     """Whether it calls nothing but helpers that neither print nor call back, and no functions of its own."""
     for insn in program.code:
@@ -516,6 +530,7 @@ def _only_plain_calls(program: Program) -> bool:
     return True
 
 
+@_once
 def _fills_memory(program: Program) -> bool:
     """Whether it calls a helper that may write to memory that the program chooses, which may be the packet."""
     calls = (insn for insn in program.code if insn is not None and insn.row.kind is Kind.CALL)
@@ -528,8 +543,9 @@ def _is_alone(program: Program) -> bool:
     return program.type in PACKET_TYPES and not program.maps and not kinds & {Kind.CALL, Kind.CALL_REG}
 
 
-def _calls(program: Program, helper: int) -> bool:
+@_once
+def _adjusts_metadata(program: Program) -> bool:
     return any(
-        insn is not None and insn.row.kind is Kind.CALL and insn.src == CALL_HELPER and insn.imm == helper
+        insn is not None and insn.row.kind is Kind.CALL and insn.src == CALL_HELPER and insn.imm == _ADJUST_META
         for insn in program.code
     )
