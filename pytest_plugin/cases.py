@@ -145,7 +145,9 @@ def matching(config: pytest.Config) -> list[Path]:
         asked = [(config.rootpath, pattern) for pattern in config.getini("bpf_check")]
     found: dict[Path, None] = {}
     for base, pattern in asked:
-        matching = sorted(path for path in map(Path, glob.glob(str(base / pattern), recursive=True)) if path.is_file())
+        matching = sorted(
+            path for path in map(Path, glob.glob(str(base / pattern), recursive=True)) if not path.is_dir()
+        )
         if not matching:
             raise pytest.UsageError(f"bpf: no file matches {pattern!r} in {base}")
         found.update(dict.fromkeys(matching))
@@ -223,7 +225,7 @@ class CheckItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The refusal alone: there is no code of the user's to show."""
         if isinstance(excinfo.value, RefusedError | UnloadableError | checks.OverBudgetError):
-            return str(excinfo.value).removeprefix(f"{self.config.rootpath}{os.sep}")
+            return str(excinfo.value).replace(f"{self.config.rootpath}{os.sep}", "")
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

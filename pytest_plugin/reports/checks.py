@@ -28,6 +28,7 @@ class Checks:
         self.sarif_file: str | None = config.getoption("--bpf-sarif")
         self.annotates = bool(config.getoption("--bpf-annotations"))
         self.budget = _budget(config)
+        self._unwritten = ""
         self.told: dict[str, list[str]] = {_SARIF: [], _ANNOTATION: [], _UNBUDGETED: []}
 
     def judge(self, item: pytest.Item, program: Program, kernel: str, btf: str | None, verdict: Verdict) -> None:
@@ -55,14 +56,21 @@ class Checks:
                     self.told[key].append(str(text))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Writes the SARIF file, once, after all workers."""
-        if self.sarif_file and not hasattr(session.config, "workerinput"):
-            path = session.config.invocation_params.dir / self.sarif_file
+        """Writes the SARIF file, once, after all workers; a session whose file cannot be written fails."""
+        if not self.sarif_file or hasattr(session.config, "workerinput"):
+            return
+        path = session.config.invocation_params.dir / self.sarif_file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(joined_sarif(self.told[_SARIF]) + "\n", encoding="utf-8")
+        except OSError as error:
+            self._unwritten = f"SARIF report not written: {error}"
+            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Prints annotations, each at the start of a line, and names the programs that have no budget."""
-        lines = [*self.told[_ANNOTATION]]
+        lines = [*self.told[_ANNOTATION], *([self._unwritten] if self._unwritten else [])]
         if self.told[_UNBUDGETED]:
             names = ", ".join(sorted(self.told[_UNBUDGETED]))
             lines.append(f"not in the budget: {names}; bpflisp check --budget FILE --update-budget adds them")
