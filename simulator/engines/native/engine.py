@@ -18,7 +18,6 @@ from simulator.engines.native.instructions import Given
 from simulator.engines.native.linked import Translated
 from simulator.engines.native.session import Session
 from simulator.engines.reference import ReferenceEngine
-from simulator.engines.validity import needs_steps
 from simulator.machine import machine_of
 from simulator.outcome import Outcome, Outcomes
 from simulator.packet import MIN_PACKET, Input, as_input
@@ -42,10 +41,10 @@ class NativeEngine:
 
     def run(self, program: Program, given: Input, world: World, options: Options) -> Outcome:
         """See `simulator.engines.engine.Engine`."""
-        if options.trace or needs_steps(program):
-            return self._reference.run(program, given, world, options)
         session = self.session(world)
         linked = session.programs.get(id(program)) or session.linked(program)
+        if options.trace or linked.stepped:
+            return self._reference.run(program, given, world, options)
         machine, printed, model, fuel = session.machine, world.printed, linked.model, options.fuel
         before = len(printed)
         machine.start(program, linked.maps, model)
@@ -66,7 +65,7 @@ class NativeEngine:
         session = self.session(world)
         linked = session.linked(program)
         whole = (
-            not needs_steps(program)
+            not linked.stepped
             and isinstance(linked.model, XdpModel)
             and not linked.adjusts_meta
             and set(map(type, packets)) <= {bytes}

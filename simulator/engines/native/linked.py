@@ -17,6 +17,7 @@ from simulator.engines.native.instructions import Given
 from simulator.engines.native.lookup import Tables
 from simulator.engines.native.translate import Translator
 from simulator.engines.source.ranges import Known
+from simulator.engines.validity import needs_steps
 from simulator.machine import ProgramFault, machine_of
 from simulator.memory import CONTEXT_BASE
 from simulator.program import Program
@@ -75,6 +76,8 @@ class Linked:
         self._translate, self._call = translate, call
         self.model = contexts.model_for(program)
         self.maps = world.bind(program)
+        self.stepped = needs_steps(program)
+        """Whether the reference engine makes its runs."""
         self.adjusts_meta = _calls(program.code, _ADJUST_META)
         self._variants: dict[tuple[bool, bool, bool], Translated] = {}
         self._starts: dict[Any, bytes] = {}
