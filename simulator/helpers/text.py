@@ -12,6 +12,7 @@ from simulator.machine import Machine
 
 _BASES = {0: 0, 8: 8, 10: 10, 16: 16}
 _SPACE = b" \t\n\v\f\r"
+_HEXADECIMAL = frozenset(bytes([byte]) for byte in b"0123456789abcdefABCDEF")
 
 
 def _parsed(text: bytes, flags: int, may_be_negative: bool) -> tuple[int, int]:
@@ -23,7 +24,7 @@ def _parsed(text: bytes, flags: int, may_be_negative: bool) -> tuple[int, int]:
         at += 1
     negative = may_be_negative and text[at : at + 1] == b"-"
     at += negative
-    prefix = text[at : at + 2].lower() == b"0x" and text[at + 2 : at + 3].isalnum()
+    prefix = text[at : at + 2].lower() == b"0x" and text[at + 2 : at + 3] in _HEXADECIMAL
     if base == 0:
         base = 16 if prefix else 8 if text[at : at + 1] == b"0" else 10
     if base == 16 and text[at : at + 2].lower() == b"0x":
@@ -48,7 +49,8 @@ def _digit(byte: int) -> int | None:
 
 @models("bpf_strtol")
 def strtol(machine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
-    """Writes the signed number that a text begins with; how many bytes it has."""
+    """Writes the signed number that a text begins with; how many bytes it has. After an error the number is 0."""
+    machine.write(result, bytes(8))
     value, used = _parsed(machine.read(text, size), flags, may_be_negative=True)
     if used > 0 and not -(1 << 63) <= value < 1 << 63:
         used = -errno.ERANGE
@@ -60,6 +62,7 @@ def strtol(machine: Machine, text: int, size: int, flags: int, result: int, *_: 
 @models("bpf_strtoul")
 def strtoul(machine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
     """Writes the unsigned number that a text begins with; how many bytes it has. EINVAL for a negative one."""
+    machine.write(result, bytes(8))
     data = machine.read(text, size)
     value, used = _parsed(data, flags, may_be_negative=True)
     if used > 0 and data.lstrip(_SPACE).startswith(b"-"):

@@ -67,12 +67,12 @@ def _records() -> Iterator[Case]:
 def _text() -> Iterator[Case]:
     texts = ("0", "12", "-7", "+5", "  42x", "0x1F", "0X1f", "017", "08", "zz", "", "-", "0x", "9223372036854775807",
              "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "18446744073709551615",
-             "18446744073709551616", "\t10", "1 2", "0b1")  # fmt: skip
+             "18446744073709551616", "\t10", "1 2", "0b1", "0Xg9", "0x-1", "- 1", "--1")  # fmt: skip
     for helper in ("strtol", "strtoul"):
         for text in texts:
             for base in (0, 8, 10, 16, 7):
                 data = text.encode().ljust(24, b"\0")
-                arguments = (Memory(data), len(text) or 1, base, Memory(bytes(8), out=True))
+                arguments = (Memory(data), len(text) or 1, base, Memory(b"\xee" * 8, out=True))
                 yield Case(f"{helper} {text!r} base {base}", XDP, [(helper, arguments)])
 
 
