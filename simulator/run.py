@@ -36,7 +36,8 @@ def run(
     """Runs a program once, unverified, in `world` (a fresh one if none is given), and says what came of it.
 
     `packet` is bytes, a scapy packet, or a mapping of context fields; `context` has fields besides a packet. `fuel` is
-    how many instructions the run may take, `trace` asks for each of them, `repeat` runs that often on the same memory.
+    how many instructions the run may take, `trace` asks for each of them (on every engine but `kernel` the
+    reference engine makes such a run), `repeat` runs that often on the same memory.
 
     Raises InputRefused for what the kernel's test run refuses, ValueError for an unknown engine, EngineUnavailable
     where it cannot work here. What the program does wrong is the outcome's fault.

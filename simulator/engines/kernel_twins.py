@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from simulator.engines import bpf_syscall
 from simulator.engines.bpf_syscall import Handle
+from simulator.engines.engine import EngineUnavailable
 from simulator.engines.kernel_maps import PLAIN_TYPES, EmptyTwin, PerfTwin, PlainTwin, ProgTwin, RingTwin, Twin
 from simulator.maps.base import Map
 from simulator.maps.nested import MapOfMaps
 from simulator.maps.perf import PerfEventArray
 from simulator.maps.prog_array import ProgArray
 from simulator.maps.queue import BloomFilter, Queue
+from simulator.maps.redirect import CpuMap, DevMap, DevMapHash, RedirectMap
 from simulator.maps.ringbuf import RingBuffer
 from simulator.maps.unmodelled import Unmodelled
 
@@ -77,6 +79,27 @@ class BloomTwin(Twin):
         self.held |= self.filter.pushed
 
 
+class TargetTwin(Twin):
+    """A map of interfaces or CPUs by number, which programs read and never change; the host has to have them."""
+
+    def __init__(self, ours: RedirectMap, handle: Handle) -> None:
+        super().__init__(ours, handle)
+        self.targets = ours
+        self.held: dict[bytes, bytes] = {}
+
+    def push(self) -> None:
+        """Enters new targets, takes out old ones. A target with a program of its own is refused by name."""
+        wanted = {key: self.targets.lookup(key) or b"" for key in self.targets.keys()}  # noqa: SIM118 (keys as bytes)
+        for key in self.held.keys() - wanted.keys():
+            bpf_syscall.map_delete(self.handle.fd, key)
+        for key, value in wanted.items():
+            if any(value[4:]):
+                raise EngineUnavailable(f"map {self.ours.name!r} has a target with a program of its own")
+            if self.held.get(key) != value:
+                bpf_syscall.map_update(self.handle.fd, key, value[:4].ljust(self.ours.definition.value_size, b"\0"))
+        self.held = wanted
+
+
 class NestedTwin(Twin):
     """A map of maps: its entries are twins of the world's maps, which programs read and never change."""
 
@@ -119,6 +142,8 @@ def twin_of(
             return BloomTwin(ours, handle)
         case MapOfMaps():
             return NestedTwin(ours, handle, inner)
+        case DevMap() | DevMapHash() | CpuMap():
+            return TargetTwin(ours, handle)
     if ours.definition.type in PLAIN_TYPES and not isinstance(ours, Unmodelled):
         return PlainTwin(ours, handle)
     return EmptyTwin(ours, handle)

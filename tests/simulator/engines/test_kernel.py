@@ -280,3 +280,23 @@ def test_samples_are_filled_up_as_readers_see_them(kernel: str, engine: str) -> 
     world = World()
     assert run(Program(output, "xdp", [events]), PACKET, world, engine).retval == 0
     assert world.maps.m.read() == [bytes([7, 0, 0, 0])]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kind", "target"), [("devmap", 1), ("devmap_hash", 1), ("cpumap", 192)])
+def test_targets_of_redirects_are_carried_over(kernel: str, kind: str, target: int) -> None:
+    """A redirect finds a target that the world has, and no longer when it is gone. Interface 1 and CPU 1 are there."""
+    made = MapDef("targets", kind, 4, 4, 4)
+    code = _map(1, 0) + _insn(0xB7, 2, imm=1) + _insn(0xB7, 3, imm=1) + _insn(0x85, imm=51) + _insn(0x95)
+    program, world = Program(code, "xdp", [made]), World([made])
+    world.maps.targets[1] = target
+    assert run(program, PACKET, world, kernel).retval == 4
+    world.maps.targets.delete(b"\1\0\0\0")
+    assert run(program, PACKET, world, kernel).retval == 1
+
+
+def test_a_target_that_the_host_has_not(kernel: str) -> None:
+    made = MapDef("targets", "devmap", 4, 4, 4)
+    program, world = Program(_map(1, 0) + RETURN_0, "xdp", [made]), World([made])
+    world.maps.targets[1] = 30_000
+    with pytest.raises(EngineUnavailable):
+        run(program, PACKET, world, kernel)
