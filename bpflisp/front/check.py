@@ -135,8 +135,14 @@ class Checker:
             return diagnostic
         because = diagnostic.because
         if self.expansions and not self._own_span:
-            because = (*because, f"in expansion of `{self.expansions[-1][0]}`")
+            because = (*because, f"in expansion of {self._expanding()}")
         return replace(diagnostic, span=self.span, because=because)
+
+    def _expanding(self) -> str:
+        """The macros whose expansions are nested at the user's form, the innermost first."""
+        names = [name for name, span in reversed(self.expansions) if span == self.expansions[-1][1]]
+        shown = ", in that of ".join(f"`{name}`" for name in names[:4])
+        return shown + (" and others" if len(names) > 4 else "")
 
     def _expression(self, form: object) -> Tree:
         self.forms += 1
@@ -398,11 +404,12 @@ class Checker:
         items: list[Tree] = []
         warned = False
         for cell in cells(forms):
+            failures = self.failures
             node = self.value(cell)
             if items and isinstance(items[-1].type, type(NEVER)) and not warned and element_span(cell):
                 self.unit.found.add(warning("unreachable", "this is never reached", element_span(cell)))
                 warned = True
-            if cell.cdr is not NIL and element_span(cell) and not warned:
+            if cell.cdr is not NIL and element_span(cell) and not warned and self.failures == failures:
                 self._check_effect(node, cell)
             items.append(node)
         if len(items) == 1:
@@ -414,7 +421,7 @@ class Checker:
 
     def _check_effect(self, node: Tree, cell: Cons) -> None:
         """Warn of a form whose value goes nowhere, and that does nothing else."""
-        if is_pure(node) and node.type is not UNKNOWN:
+        if is_pure(node):
             problem = f"`{text(cell.car, 60)}` has no effect, and its value goes nowhere"
             help = "(return value) leaves the program with it"
             self.unit.found.add(warning("no-effect", problem, element_span(cell), help=help))

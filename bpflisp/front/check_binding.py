@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bpflisp.diagnostics import Span
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, core, library
+from bpflisp.front.check import CORE, Checker, core, library
 from bpflisp.front.check_arithmetic import extend, is_zero
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import C_SPELLINGS, NEVER, U64, UNKNOWN, Never, Number, Pointer, join
@@ -70,6 +70,9 @@ def _binding(checker: Checker, cell: Cons, whole: Cons) -> _Binding:
     named = checker.scalar_named(rest[0].car.name) if rest and isinstance(rest[0].car, Symbol) else None
     if named is not None:
         kind, rest = named, rest[1:]
+    elif len(rest) == 2 and name.name in CORE:
+        problem = f"`{text(cell.car, 60)}` stands among the bindings"
+        raise fail("bad-binding", problem, element_span(cell), help="a parenthesis that ends them is missing before it")
     elif len(rest) == 2:
         shown = text(rest[0].car, 40)
         spelt = C_SPELLINGS.get(shown.upper().replace("-", "_"))
