@@ -101,6 +101,9 @@ class Types:
         found: dict[str, Any] = {}
         for member in definition["members"]:
             target = self.rows[member["type_id"]]["type_id"]
+            if member["name"] == "values":  # an array of no length of pointers to what a tail call may reach
+                assert self.rows[self.rows[target]["type_id"]]["kind"] == "FUNC_PROTO"
+                continue
             is_number = member["name"] in NUMBERS
             found[member["name"]] = self.rows[target]["nr_elems"] if is_number else self.shown(target)
         return found
@@ -196,6 +199,8 @@ def test_everything_loads_with_its_maps_and_its_lines(tmp_path: Path) -> None:
     made.write_bytes(compiled(EVERYTHING))
     unit, programs = unit_of(EVERYTHING), load(compiled(EVERYTHING), name="everything")
     with bpftool.loaded(made) as pins:
+        [entry] = bpftool.answer("map", "dump", "pinned", pins / "maps" / "stages")
+        assert int(entry["key"][0], 16) == 1
         for decl in unit.maps.values():
             shown = bpftool.answer("map", "show", "pinned", pins / "maps" / decl.symbol)
             assert shown["type"] == decl.type
