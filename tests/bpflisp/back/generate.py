@@ -304,3 +304,41 @@ class Leaving(Generator):
                 self.leave()
             else:
                 self.statement(1)
+
+
+class Bounded(Generator):
+    """Makes functions that mostly access memory at places which tests bound: what a verifier must still see."""
+
+    def statement(self, depth: int) -> None:
+        choice = self.random.random()
+        if choice < 0.5:
+            self.indexed()
+        elif choice < 0.65:
+            self.tested_twice()
+        else:
+            super().statement(depth)
+
+    def tested_twice(self) -> None:
+        """An index whose bounds come from two tests, the second of a value that was computed from it."""
+        b, r = self.builder, self.random
+        index = self.expression(1)
+        first, inside, done = b.block("first"), b.block("inside"), b.block("done")
+        b.branch(r.choice((Op.LT, Op.LE)), index, const(r.choice((7, 200, 5000))), first, done, r.choice((32, 64)))
+        b.seal(first)
+        b.start(first)
+        moved = r.choice(
+            (
+                lambda: b.extend(index, 32),
+                lambda: b.binary(Op.RSH, index, const(r.choice((0, 1, 5)))),
+                lambda: b.binary(Op.AND, index, const(r.choice((0xFF, 0xFFFFFFFF, 6)))),
+                lambda: b.binary(Op.SUB, index, const(1)),
+                lambda: b.binary(r.choice((Op.MOD, Op.DIV)), index, const(r.choice((3, 5, 8)))),
+            )
+        )()
+        b.branch(Op.LE, moved, const(3), inside, done)
+        b.seal(inside)
+        b.start(inside)
+        self.access(moved)
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
