@@ -31,7 +31,7 @@ from bpflisp.spec.isa import (
     Kind,
 )
 from simulator.engines import bpf_syscall
-from simulator.engines.bpf_syscall import BpfError, Handle, MapRequest, ProgramRequest
+from simulator.engines.bpf_syscall import ENOTSUPP, BpfError, Handle, MapRequest, ProgramRequest
 
 if TYPE_CHECKING:
     from simulator.program import MapDef, Program
@@ -77,6 +77,8 @@ class Resources:
     maps: dict[int, Handle] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
     btf: dict[bytes, Handle] = field(default_factory=dict)
+    unsupported: set[bytes] = field(default_factory=set)
+    """BTF that this kernel does not take."""
 
     def __enter__(self) -> Resources:
         return self
@@ -95,9 +97,20 @@ class Resources:
         return self.stack.enter_context(handle)
 
     def btf_fd(self, data: bytes) -> int:
-        """The descriptor of this BTF, loaded once."""
+        """The descriptor of this BTF, loaded once; 0 where it has what this kernel does not support.
+
+        BTF is then left out, as libbpf does: GCC's has encodings that the kernel refuses.
+        """
+        if data in self.unsupported:
+            return 0
         if data not in self.btf:
-            self.btf[data] = self.keep(bpf_syscall.btf_load(data))
+            try:
+                self.btf[data] = self.keep(bpf_syscall.btf_load(data))
+            except BpfError as error:
+                if error.errno != ENOTSUPP:
+                    raise
+                self.unsupported.add(data)
+                return 0
         return self.btf[data].fd
 
 
@@ -273,7 +286,8 @@ def _with_debug_info(request: ProgramRequest, program: Program, kit: Resources) 
         struct.pack("<IIII", line.insn, offsets[line.file], offsets[line.text], line.line << 10 | line.column & 1023)
         for line in lines
     )
-    return replace(request, btf_fd=kit.btf_fd(data), func_info=func_info, line_info=line_info)
+    descriptor = kit.btf_fd(data)
+    return replace(request, btf_fd=descriptor, func_info=func_info, line_info=line_info) if descriptor else request
 
 
 def program_request(program: Program, kit: Resources, *, lenient: bool = False) -> ProgramRequest:

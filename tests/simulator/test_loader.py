@@ -15,7 +15,9 @@ from bpflisp.spec.btf_build import INT, Pointer, Signature, Void
 from bpflisp.spec.insn import Insn
 from simulator.loader import LoadError, load
 from simulator.program import Object, Program
+from simulator.world import World
 from tests import oracle
+from tests.engines import as_parameters
 
 OBJECTS = Path(__file__).parents[2] / "fixtures/objects"
 LIBBPF = json.loads((OBJECTS / "libbpf.json").read_text())
@@ -383,3 +385,26 @@ def test_an_error_in_a_lisp_source_is_the_compilers(tmp_path: Path) -> None:
     source.write_text("(defprog p (:type :xdp) (no-such-thing))")
     with pytest.raises(CompileError, match="no-such-thing"):
         load(source)
+
+
+@pytest.mark.parametrize("engine", as_parameters())
+def test_an_object_of_gcc_runs(engine: str) -> None:
+    """It counts a packet, and finds what it counted."""
+    obj = load(OBJECTS / "gcc.bpf.o")
+    world = World(obj)
+    assert [obj["counted"].run(bytes(64), world=world, engine=engine).retval for _ in range(3)] == [2, 2, 2]
+    assert world.maps.counts.lookup(bytes(4)) == (7).to_bytes(8, "little")
+    assert world.maps["gcc.bss"].lookup(bytes(4)) == (9).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("engine", as_parameters())
+def test_an_object_as_aya_lays_it_out_runs(engine: str) -> None:
+    """Maps of seven words, two programs of different types, a function in .text."""
+    obj = load(OBJECTS / "aya_layout.bpf.o")
+    assert {name: (made.type, made.license) for name, made in obj.programs.items()} == {
+        "firewall": ("xdp", "Dual MIT/GPL"), "egress": ("sched_cls", "Dual MIT/GPL"),
+    }  # fmt: skip
+    world = World(obj)
+    assert obj["firewall"].run(bytes(64), world=world, engine=engine).retval == 2
+    assert world.maps.EVENTS.lookup(b"\3\0\0\0") == (65).to_bytes(8, "little")
+    assert obj["egress"].run(bytes(64), world=world, engine=engine).retval == 0
