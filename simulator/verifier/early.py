@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from bpflisp.spec import isa
+from simulator.verifier import shapes
 
 if TYPE_CHECKING:
     from simulator.program import MapDef, Program
@@ -22,8 +23,8 @@ _FIELD: Final = re.compile(r"progs cannot use bpf_\S+ yet")
 
 def because(refused: Refused, program: Program) -> str:
     """What the program shows of its refusal."""
-    find = _FINDERS.get(refused.code)
-    return find(refused, program) if find is not None else ""
+    find = _FINDERS.get(refused.code, shapes.because)
+    return find(refused, program)
 
 
 def _kind(program: Program) -> str:

@@ -110,7 +110,7 @@ def make_store(m: Machine, idx: int, insn: Insn) -> Run:
             m.note_pointer_kind(r.PTR_STACK, False)
         return then
 
-    if not (m.ways.spilled_constants and m.ways.spills_get_id):
+    if value > 10 or not (m.ways.spilled_constants and m.ways.spills_get_id):
         return step
     if off % 8:
         return _byte_store(m, idx, insn, value, step)

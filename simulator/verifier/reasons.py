@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from bpflisp.spec import contexts, helpers
 from bpflisp.spec.isa import Kind
 from simulator.verdict import Reason, Step, Verdict
-from simulator.verifier import early, origins
+from simulator.verifier import early, origins, shapes
 from simulator.verifier import regs as r
 from simulator.verifier.advice import advice_of
 from simulator.verifier.callfacts import packet_changers
@@ -52,14 +52,16 @@ def reason_of(refused: Refused, program: Program, m: Machine | None = None) -> R
     """The reason of a refusal; `m` is the machine that ran into it, with its trail, None before exploration."""
     advice = advice_of(refused.code, refused.message)
     if m is None or refused.insn is None:
-        finding = _of_whole(refused, m) if m is not None else Finding(early.because(refused, program))
+        finding = _of_whole(refused, m) if m is not None else NOTHING
+        if not finding.because:
+            finding = Finding(early.because(refused, program), finding.help)
         return Reason(advice.problem, finding.because, finding.help or advice.help)
     scene = Scene(m, refused)
     find = _FINDERS.get(refused.code)
     finding = find(scene) if find is not None else NOTHING
     if not finding.because:
         because, slots = origins.because(scene)
-        finding = Finding(because, finding.help, slots)
+        finding = Finding(because or shapes.because(refused, program), finding.help, slots)
     return Reason(
         advice.problem,
         finding.because,
@@ -501,6 +503,9 @@ def _lock(scene: Scene) -> Finding:
 
 def _of_whole(refused: Refused, m: Machine) -> Finding:
     """What can be said of a refusal of the whole program."""
+    if refused.code == "call-depth":
+        count = len(m.layout.subprograms)
+        return Finding(f"each call takes a frame, of which there are 8; the {count} functions call each other deeper")
     if refused.code != "stack-limit":
         return NOTHING
     sizes = [

@@ -35,7 +35,6 @@ from bpflisp.spec.btf_build import (
     U64,
     BtfBuilder,
     CType,
-    Int,
     Member,
     Pointer,
     Signature,
@@ -408,8 +407,8 @@ def _typed(made: MapDef, fields: list[str]) -> MapDef:
             members.append(Member(f"f{at}", pointed, int(at) * 8))
         else:
             size = _FIELDS[kind]
-            inner: Int = U32 if size % 8 else U64
-            parts = [Member(f"o{part}", inner, part * inner.size * 8) for part in range(size // inner.size)]
+            inner, width = (U32, 4) if size % 8 else (U64, 8)
+            parts = [Member(f"o{part}", inner, part * width * 8) for part in range(size // width)]
             members.append(Member(f"f{at}", Struct(kind, size, parts), int(at) * 8))
     builder = BtfBuilder()
     key = builder.add(INT)
