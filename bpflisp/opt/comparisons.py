@@ -11,6 +11,8 @@ from bpflisp.ir import ssa
 from bpflisp.ir.addresses import REACH, Space, points, root, space
 from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Leaf, Value, const
 from bpflisp.opt.facts import greatest
+from bpflisp.opt.rewriting import Bindings, constants_of, evaluate, match
+from bpflisp.opt.rules import TEST_RULES, VARIABLES, Constants, Pattern
 from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import M32, byte_order, compare
 from bpflisp.spec.isa import Op
@@ -123,7 +125,7 @@ def _simplify_test(test: Compare | Branch, uses: Uses, before: list[Instr]) -> N
     _drop_extensions(test, uses)
     if isinstance(test.args[1], Const):
         _swap_constant(test, uses, before)
-        _move_addend(test, uses)
+    _by_rules(test, uses)
 
 
 def _drop_sign(test: Compare | Branch) -> None:
@@ -194,21 +196,33 @@ def _append(before: list[Instr], instr: Instr) -> Instr:
     return instr
 
 
-def _move_addend(test: Compare | Branch, uses: Uses) -> None:
-    """`x + a == b` is `x == b - a`, and `x ^ a == b` is `x == b ^ a`."""
-    left, right = test.args
-    if test.op not in (Op.EQ, Op.NE) or not isinstance(left, Binary) or left.width != test.width:
-        return
-    if not uses.only_tested(left):
-        return
-    addend = left.args[1]
-    if not isinstance(addend, Const) or not isinstance(right, Const):
-        return
-    mask = (1 << test.width) - 1
-    if left.op is Op.ADD:
-        test.args = [left.args[0], const((right.number - addend.number) & mask)]
-    elif left.op is Op.XOR:
-        test.args = [left.args[0], const((right.number ^ addend.number) & mask)]
+def _by_rules(test: Compare | Branch, uses: Uses) -> None:
+    """Apply the first of the rules for comparisons that fits."""
+    for rule in TEST_RULES:
+        bindings: Bindings = {}
+        if test.op is not rule.test[0] or not all(
+            match(pattern, arg, test.width, bindings) for pattern, arg in zip(rule.test[1:], test.args, strict=True)
+        ):
+            continue
+        inner = isinstance(rule.test[1], tuple)
+        if inner and not uses.only_tested(test.args[0]):
+            continue
+        if rule.weaker and uses.needs_bounds(test.args[0]):
+            continue
+        constants = constants_of(bindings, test.width)
+        if rule.when(constants, test.width):
+            test.op = rule.result[0]
+            test.args = [_compared(pattern, bindings, constants, test.width) for pattern in rule.result[1:]]
+            return
+
+
+def _compared(pattern: Pattern, bindings: Bindings, constants: Constants, width: int) -> Value:
+    """A variable, or a number."""
+    if isinstance(pattern, str) and pattern in VARIABLES:
+        return bindings[pattern]
+    number = evaluate(pattern, constants, width)
+    assert number is not None
+    return const(number)
 
 
 def _mask_test(end: Branch, uses: Uses) -> None:

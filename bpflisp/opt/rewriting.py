@@ -24,8 +24,8 @@ def rewrite(instr: Binary, before: list[Instr], uses: Uses) -> tuple[Value, str]
     """
     for rule in _BY_OPERATION.get(instr.op, ()):
         bindings: Bindings = {}
-        if _match(rule.pattern, instr, instr.width, bindings) and _looks_through(rule.pattern, instr, uses):
-            constants = _constants(bindings, instr.width)
+        if match(rule.pattern, instr, instr.width, bindings) and _looks_through(rule.pattern, instr, uses):
+            constants = constants_of(bindings, instr.width)
             if rule.when(constants, instr.width):
                 return _finish(rule.result, instr, bindings, constants, before), rule.name
     return None
@@ -42,12 +42,14 @@ def _looks_through(pattern: tuple[Op, Pattern, Pattern], instr: Binary, uses: Us
     return all(uses.single(arg) or points(arg) for part, arg in parts if isinstance(part, tuple))
 
 
-def _constants(bindings: Bindings, width: int) -> Constants:
+def constants_of(bindings: Bindings, width: int) -> Constants:
+    """The numbers among what a pattern was matched with, modulo the width."""
     mask = (1 << width) - 1
     return {name: value.number & mask for name, value in bindings.items() if isinstance(value, Const)}
 
 
-def _match(pattern: Pattern, value: Value, width: int, bindings: Bindings) -> bool:
+def match(pattern: Pattern, value: Value, width: int, bindings: Bindings) -> bool:
+    """Whether a value has the form of a pattern; what its names stand for is entered in `bindings`."""
     if isinstance(pattern, int):
         mask = (1 << width) - 1
         return isinstance(value, Const) and value.number & mask == pattern & mask
@@ -60,8 +62,8 @@ def _match(pattern: Pattern, value: Value, width: int, bindings: Bindings) -> bo
         isinstance(value, Binary)
         and value.op is op
         and value.width == width
-        and _match(left, value.args[0], width, bindings)
-        and _match(right, value.args[1], width, bindings)
+        and match(left, value.args[0], width, bindings)
+        and match(right, value.args[1], width, bindings)
     )
 
 

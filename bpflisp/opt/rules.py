@@ -1,4 +1,4 @@
-"""Rewrites of arithmetic, as data.
+"""Rewrites of arithmetic and of comparisons, as data.
 
 A pattern is a tuple (operation, left, right) whose parts are patterns, numbers, variables (`x`, `y`: any value) and
 constants (`a`, `b`: any number, bound). Numbers are modulo the width. One pattern serves both widths: all of its
@@ -80,5 +80,40 @@ RULES = (
     Rule("lsh-out", (Op.LSH, (Op.LSH, "x", "a"), "b"), 0, _sum_above),
     Rule("rsh-out", (Op.RSH, (Op.RSH, "x", "a"), "b"), 0, _sum_above),
     Rule("rsh-lsh", (Op.RSH, (Op.LSH, "x", "a"), "a"), (Op.AND, "x", (Op.RSH, -1, "a"))),
+)
+"""In the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestRule:
+    """A comparison `test` may be replaced by `result` where `when` holds: both are (operation, left, right).
+
+    What is compared afterwards are variables and numbers. A rule that is `weaker` tells the verifier less of the
+    variable's bounds: before 6.8 it learns nothing from `x != 0`.
+    """
+
+    name: str
+    test: tuple[Op, Pattern, Pattern]
+    result: tuple[Op, Pattern, Pattern]
+    when: Callable[[Constants, int], bool] = lambda constants, width: True
+    weaker: bool = False
+
+    __test__ = False  # This is none of pytest's.
+
+
+TEST_RULES = (
+    TestRule("eq-add", (Op.EQ, (Op.ADD, "x", "a"), "b"), (Op.EQ, "x", (Op.SUB, "b", "a"))),
+    TestRule("ne-add", (Op.NE, (Op.ADD, "x", "a"), "b"), (Op.NE, "x", (Op.SUB, "b", "a"))),
+    TestRule("eq-xor", (Op.EQ, (Op.XOR, "x", "a"), "b"), (Op.EQ, "x", (Op.XOR, "b", "a"))),
+    TestRule("ne-xor", (Op.NE, (Op.XOR, "x", "a"), "b"), (Op.NE, "x", (Op.XOR, "b", "a"))),
+    TestRule("eq-difference", (Op.EQ, (Op.SUB, "x", "y"), 0), (Op.EQ, "x", "y")),
+    TestRule("ne-difference", (Op.NE, (Op.SUB, "x", "y"), 0), (Op.NE, "x", "y")),
+    TestRule("eq-bits", (Op.EQ, (Op.XOR, "x", "y"), 0), (Op.EQ, "x", "y")),
+    TestRule("ne-bits", (Op.NE, (Op.XOR, "x", "y"), 0), (Op.NE, "x", "y")),
+    TestRule("above-zero", (Op.GT, "x", 0), (Op.NE, "x", 0), weaker=True),
+    TestRule("from-one", (Op.GE, "x", 1), (Op.NE, "x", 0), weaker=True),
+    TestRule("below-one", (Op.LT, "x", 1), (Op.EQ, "x", 0), weaker=True),
+    TestRule("up-to-zero", (Op.LE, "x", 0), (Op.EQ, "x", 0), weaker=True),
+    TestRule("all-bits", (Op.SET, "x", -1), (Op.NE, "x", 0)),
 )
 """In the order in which they are tried."""

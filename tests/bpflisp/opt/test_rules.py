@@ -4,11 +4,13 @@ import itertools
 
 import pytest
 
-from bpflisp.ir.ssa import Binary, Block, Const, Function, Instr, Param, Return, Value, const
+from bpflisp.ir.ssa import Binary, Block, Branch, Const, Edge, Function, Instr, Load, Param, Return, Value, const
+from bpflisp.opt.comparisons import simplify_branch
 from bpflisp.opt.rewriting import evaluate, rewrite
-from bpflisp.opt.rules import CONSTANTS, RULES, VARIABLES, Pattern, Rule
+from bpflisp.opt.rules import CONSTANTS, RULES, TEST_RULES, VARIABLES, Pattern, Rule, TestRule
 from bpflisp.opt.uses import Uses
-from bpflisp.spec.alu import compute, signed
+from bpflisp.spec.alu import compare, compute, signed
+from bpflisp.spec.isa import Op
 
 BITS = 4
 
@@ -75,3 +77,36 @@ def test_evaluating_wraps_at_the_width() -> None:
     assert evaluate(-1, {}, 32) == 0xFFFFFFFF
     assert isinstance(const(-1), Const)
     assert signed(const(-1).number, 64) == -1
+
+
+def holds(test: tuple[Op, Pattern, Pattern], numbers: dict[str, int]) -> bool:
+    """At four bits: values compare at the top of 64, with sign and without; single bits are looked at as they are."""
+    op, left, right = test
+    a, b = value_of(left, numbers), value_of(right, numbers)
+    return bool(a & b) if op is Op.SET else compare(op, 64, a << 60, b << 60)
+
+
+@pytest.mark.parametrize("rule", TEST_RULES, ids=lambda rule: rule.name)
+def test_a_rule_for_comparisons_holds_for_all_operands_at_four_bits(rule: TestRule) -> None:
+    bound = sorted(set().union(*(names(part) for part in rule.test[1:])))
+    for values in itertools.product(range(1 << BITS), repeat=len(bound)):
+        numbers = dict(zip(bound, values, strict=True))
+        if rule.when({name: numbers[name] for name in bound if name in CONSTANTS}, BITS):
+            assert holds(rule.test, numbers) == holds(rule.result, numbers), numbers
+
+
+@pytest.mark.parametrize("width", [32, 64])
+@pytest.mark.parametrize("rule", TEST_RULES, ids=lambda rule: rule.name)
+def test_a_rule_for_comparisons_fires(rule: TestRule, width: int) -> None:
+    """And stays away where the verifier would learn less of a value that needs bounds."""
+    for needed in (False, True):
+        leaves: dict[str, Value] = {"x": Param("x"), "y": Param("y"), "a": const(3), "b": const(9)}
+        op, left, right = rule.test
+        args = [example(left, width, leaves), example(right, width, leaves)]
+        ends = [Block(end=Return(args=[const(number)])) for number in (1, 2)]
+        branch = Branch(args=args, op=op, width=width, then=Edge(ends[0]), other=Edge(ends[1]))
+        entry = Block(body=inner(args[0]), end=branch)
+        if needed:
+            ends[0].body.append(Load(args=[leaves["x"]], size=1))
+        simplify_branch(branch, Uses(Function("f", [], [entry, *ends])), [])
+        assert (branch.op is rule.result[0] and branch.args[0] is leaves["x"]) == (not needed or not rule.weaker)
