@@ -163,7 +163,8 @@ class Globals:
         if not at:
             return False
         head = btf.type(at)
-        return head.kind is BtfKind.STRUCT and bool(wanted) and head.name == wanted
+        named = "pt_regs" if wanted == "bpf_user_pt_regs_t" else wanted  # a typedef stands for what it names
+        return head.kind is BtfKind.STRUCT and bool(wanted) and head.name == named
 
     def _check_context(self, m: Machine, btf: Btf, index: int, target: int) -> None:
         """That what an argument with the tag `ctx` points to may be this program type's context."""

@@ -27,7 +27,7 @@ from simulator.verifier import access, arithmetic, branches, calls, helper_calls
 from simulator.verifier import regs as r
 from simulator.verifier.calls import EXIT
 from simulator.verifier.regs import ZERO, Reg, const_reg, type_name
-from simulator.verifier.resolve import Loaded
+from simulator.verifier.resolve import CALLBACKS_SINCE, Loaded
 from simulator.verifier.stack import UNKNOWN_REG
 
 if TYPE_CHECKING:
@@ -225,7 +225,8 @@ def _jump_problem(insn: Insn) -> str:
 
 
 def _call(m: Machine, idx: int, insn: Insn) -> Run:
-    wrong = insn.dst or (insn.src != CALL_KFUNC and insn.off) or insn.src > CALL_KFUNC
+    last = CALL_KFUNC if m.layout.profile.since(CALLBACKS_SINCE) else CALL_SUBPROGRAM
+    wrong = insn.dst or (insn.src != CALL_KFUNC and insn.off) or insn.src > last
 
     def step() -> int:
         m.jumps += 1

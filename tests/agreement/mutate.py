@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import JUMP_CODES, LD_IMM64_OPCODE, SIZE_BITS, Kind
+from bpflisp.spec.isa import CALL_SUBPROGRAM, JUMP_CODES, LD_IMM64_OPCODE, SIZE_BITS, Kind
 from tests.agreement.code import Code, Node
 
 Change = Callable[[random.Random, Code, int], Code]
@@ -32,6 +32,16 @@ def _drop(rng: random.Random, code: Code, at: int) -> Code:
 
 def _drop_test(rng: random.Random, code: Code, at: int) -> Code:
     """A bounds check, null check or loop test less."""
+    return code.without({at})
+
+
+def _drop_call(rng: random.Random, code: Code, at: int) -> Code:
+    """A release, an unlock, an acquisition less; the end of an iterator, of a section."""
+    return code.without({at})
+
+
+def _drop_store(rng: random.Random, code: Code, at: int) -> Code:
+    """Memory that is not initialised, a value that is not kept."""
     return code.without({at})
 
 
@@ -97,8 +107,8 @@ def _insert(rng: random.Random, code: Code, at: int) -> Code:
 _NUMBERS = (0, 1, -1, 4, 7, 8, 16, 63, 64, 255, 512, 0x7FFF, 0xFFFF, 0x7FFFFFFF, -0x80000000)
 
 _CHANGES: dict[Change, int] = {
-    _drop: 3, _drop_test: 3, _other_immediate: 4, _other_offset: 3, _other_size: 2, _other_register: 3,
-    _other_comparison: 2, _other_width: 1, _other_helper: 1, _other_target: 1, _swap: 1, _insert: 1,
+    _drop: 3, _drop_test: 4, _drop_call: 2, _drop_store: 2, _other_immediate: 4, _other_offset: 3, _other_size: 2,
+    _other_register: 3, _other_comparison: 2, _other_width: 1, _other_helper: 1, _other_target: 1, _swap: 1, _insert: 1,
 }  # fmt: skip
 
 
@@ -110,6 +120,8 @@ def _has_immediate(insn: Insn) -> bool:
 
 _WHERE: dict[Change, Callable[[Insn], bool]] = {
     _drop_test: lambda insn: insn.row.kind is Kind.BRANCH,
+    _drop_call: lambda insn: insn.row.kind is Kind.CALL and insn.src != CALL_SUBPROGRAM,
+    _drop_store: lambda insn: insn.row.kind in (Kind.STORE, Kind.STORE_IMM),
     _other_immediate: _has_immediate,
     _other_offset: lambda insn: insn.row.kind in _MEMORY,
     _other_size: lambda insn: insn.row.kind in _MEMORY,

@@ -16,7 +16,6 @@ from bpflisp.spec.btf_build import (
     U64,
     BtfBuilder,
     CType,
-    Int,
     Member,
     Pointer,
     Signature,
@@ -42,8 +41,9 @@ class Types(NamedTuple):
     main: int
 
 
-def _words(name: str, count: int, word: Int = U64) -> Struct:
-    return Struct(name, count * word.size, [Member(f"o{at}", word, at * word.size * 8) for at in range(count)])
+def _words(name: str, count: int, word: CType = U64) -> Struct:
+    size = 4 if word is U32 else 8
+    return Struct(name, count * size, [Member(f"o{at}", word, at * size * 8) for at in range(count)])
 
 
 def _struct(name: str, size: int, *members: tuple[CType, int]) -> Struct:

@@ -18,6 +18,10 @@ OTHERWISE = {
     ("a record of unknown size", "5.10.262"): "5.10 looks at the bounds of the size before its being known",
     ("a socket that is not ours to release", "5.10.262"): "5.10 names the helper that releases",
     ("a lock in a socket filter", "5.10.262"): "5.10 calls every such program a tracing program",
+    ("a reserved dynptr overwritten", "6.1.192"): "6.1 counts another identity before the reference's",
+    ("one map more than a program may have", "5.10.262"): "5.10 refuses without a word",
+    ("one map more than a program may have", "6.1.192"): "6.1 refuses without a word",
+    ("a comparison of a register that is none, with another", "5.10.262"): "5.10 looks at the second register first",
     ("submitted in the middle", "6.1.192"): "6.1 names the type and the offset",
     ("records-given-back-whole", "6.1.192"): "6.1 names the type and the offset",
 }
