@@ -12,6 +12,7 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from simulator.connections import Connections
 from simulator.maps import Map, make
 from simulator.memory import Memory
 from simulator.mocks import HostMemory, Mocks
@@ -156,6 +157,8 @@ class World:
         """The network interfaces by number."""
         self.network = Neighbourhood(self.devices)
         """Routes and neighbours, which bpf_fib_lookup goes by."""
+        self.connections = Connections(self.memory)
+        """The connections that are tracked, for the kernel functions that look them up."""
         self.sent: list[tuple[int, bytes]] = []
         """Copies of packets that programs sent to interfaces, by number."""
         self.sockets: list[Socket] = []

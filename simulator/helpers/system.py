@@ -40,6 +40,11 @@ def ktime_tai(machine: Machine, *_: int) -> int:
 @models("bpf_jiffies64")
 def jiffies(machine: Machine, *_: int) -> int:
     """Ticks, counted from five minutes before a 32-bit overflow."""
+    return ticks(machine)
+
+
+def ticks(machine: Machine) -> int:
+    """The number of the current tick."""
     return machine.world.clock.read() // _JIFFY + _INITIAL_JIFFIES
 
 
