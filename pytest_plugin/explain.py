@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulator import Result
 
 _LOG_LINES = 20
+_TC = ("sched_cls", "sched_act")
 _SHOWN: pytest.StashKey[list[str]] = pytest.StashKey()
 """The layered difference of the packets of the last failed comparison: too long for the lines under the assertion."""
 
@@ -25,7 +26,7 @@ _SPOKEN = (
 
 _FACES = (
     "simulator.world", "simulator.mocks", "simulator.maps", "simulator.program", "simulator.run", "simulator.calling",
-    "simulator.loader.loading", "simulator.decoding", "simulator.structs", "pytest_plugin",
+    "simulator.packet", "simulator.loader.loading", "simulator.decoding", "simulator.structs", "pytest_plugin",
 )  # fmt: skip
 """Modules in which a ValueError, a KeyError and the like is about what the test gave."""
 
@@ -66,7 +67,7 @@ def amend(report: pytest.TestReport, call: pytest.CallInfo[None], item: pytest.I
     if crash is not None and type(error).__name__ in _SPOKEN:
         crash.message = _PLACE.sub("", str(error))
     if call.when == "call" and report.failed:
-        _add_last_call(report, item)
+        _add_last_call(report, item, error)
     if isinstance(error, EngineUnavailable | RefusedError):
         _note_engine(report, item)
     if isinstance(error, EngineUnavailable):
@@ -89,8 +90,9 @@ def _note_engine(report: pytest.TestReport, item: pytest.Item) -> None:
         report.user_properties[:] = item.user_properties
 
 
-def _add_last_call(report: pytest.TestReport, item: pytest.Item) -> None:
-    """What the last call did. Whatever goes wrong in making it again, the test's own failure is reported."""
+def _add_last_call(report: pytest.TestReport, item: pytest.Item, failure: BaseException) -> None:
+    """What the last call did. Whatever goes wrong in making it again, the test's own failure is reported; what the
+    input's own fault is, once."""
     from pytest_plugin.failures import WATCH, sections
 
     watch = item.stash.get(WATCH, None)
@@ -99,13 +101,16 @@ def _add_last_call(report: pytest.TestReport, item: pytest.Item) -> None:
     try:
         report.sections += sections(item, watch.last)
     except Exception as error:
-        report.sections.append(("bpf last call", f"it cannot be made again: {error}"))
+        if str(error) != str(failure):
+            report.sections.append(("bpf last call", f"it cannot be made again: {error}"))
 
 
 def explain(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
     """The lines that pytest shows for a failed comparison; None where it is not of ours."""
     from simulator import Expectation, Refused, Result, Verdict
 
+    if op in ("!=", "in", "not in") and isinstance(left, Result):
+        return [f"{left!r} {op} {right!r}", *_told(left)]
     if op != "==":
         return None
     if isinstance(right, Result | Verdict) and not isinstance(left, Result | Verdict):
@@ -113,6 +118,8 @@ def explain(config: pytest.Config, op: str, left: object, right: object) -> list
     if isinstance(left, Result):
         wanted = right.packet if isinstance(right, Expectation | Result) else None
         head = [f"{left!r} == {right!r}", *_told(left), *(_told(right) if isinstance(right, Result) else [])]
+        if isinstance(right, Expectation) and right.action.startswith("TC_") and left.program.type not in _TC:
+            head.append(f"  {right!r} is for TC programs, and this one is {left.program.type}")
         return head + (_packets(config, left.outcome.packet, wanted) if wanted is not None else [])
     if isinstance(left, Verdict) and isinstance(right, Refused):
         return _verdict(left, right)

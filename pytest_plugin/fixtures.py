@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Any
 
 from simulator import Object, Program, Result, World, as_struct, settings_now
@@ -23,8 +24,36 @@ class BpfFactory:
         `seed` is that of its random numbers, `cpus` how many CPUs it has; `verify=False` lets programs run that the
         verifier refuses.
         """
+        if not isinstance(obj, Object):
+            raise TypeError(f"bpf(...) takes an object, as load gives it: bpf(load({_as_path(obj)!r}))")
         seed = settings_now().seed if seed is None else seed
         return BpfWorld(obj, World(obj, seed=seed, cpus=cpus), verify)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"bpf makes worlds: w = bpf(obj), and then w.{name}")
+
+    def __repr__(self) -> str:
+        return "bpf"
+
+
+def _as_path(given: object) -> str:
+    """The file that was meant by what is no object."""
+    return str(given) if isinstance(given, str | PurePath) else getattr(given, "origin", "") or "fw.bpf.o"
+
+
+class _Caller:
+    """A program in a world, as a function."""
+
+    def __init__(self, world: BpfWorld, program: Program) -> None:
+        self._world, self._program = world, program
+        self.__name__ = program.name
+
+    def __call__(self, packet: Any = None, **options: Any) -> Result:
+        """Runs the program in this world; see `simulator.Program.__call__`."""
+        return self._world._call(self._program, packet, options)
+
+    def __repr__(self) -> str:
+        return self._program.name or self._program.type
 
 
 class BpfWorld:
@@ -81,16 +110,14 @@ class BpfWorld:
         return f"<world of {self._obj.path}: programs {', '.join(self._obj.programs) or 'none'}>"
 
     def _caller(self, program: Program) -> Callable[..., Result]:
-        def run(packet: Any = None, **options: Any) -> Result:
-            """Runs the program in this world; see `simulator.Program.__call__`."""
-            options.setdefault("verify", self._verify)
-            result = program(packet, world=self.world, **options)
-            if result.engine == "kernel":
-                self._in_kernel[program.name] = result
-            return result
+        return _Caller(self, program)
 
-        run.__name__ = program.name
-        return run
+    def _call(self, program: Program, packet: Any, options: dict[str, Any]) -> Result:
+        options.setdefault("verify", self._verify)
+        result = program(packet, world=self.world, **options)
+        if result.engine == "kernel":
+            self._in_kernel[program.name] = result
+        return result
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any]) -> str:

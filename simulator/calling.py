@@ -6,7 +6,7 @@ run by `using`; nothing else is remembered but verdicts, which are the same ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -164,6 +164,8 @@ def fill(world: World, maps: Mapping[str, Any]) -> None:
     """
     for name, entries in maps.items():
         target = world.maps[name]
+        if not isinstance(entries, Mapping | Sequence) or isinstance(entries, str | bytes):
+            raise TypeError(f"maps: {name} is given a mapping of keys to values, or an array's values, not {entries!r}")
         pairs = entries.items() if isinstance(entries, Mapping) else enumerate(entries)
         for key, value in pairs:
             target[key] = value

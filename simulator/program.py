@@ -71,7 +71,7 @@ class LineInfo:
     column: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """A program ready to be verified, run or given to BPF_PROG_LOAD.
 
@@ -99,6 +99,9 @@ class Program:
     btf_ids: Mapping[int, str] = field(default_factory=dict)
     siblings: Mapping[str, Program] = field(default_factory=dict, init=False, repr=False, compare=False)
     origin: str = field(default="", init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.type} program {self.name or 'without a name'}, {len(self.insns) // 8} slots>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self  # a value: copies of worlds share it, and what engines know of it
@@ -158,7 +161,7 @@ class Program:
         return call(self, packet, maps=maps, world=world, verify=verify, **options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Object(Mapping[str, Program]):
     """The programs and maps of one object file; indexed by program name or by section.
 
@@ -187,6 +190,9 @@ class Object(Mapping[str, Program]):
             several = ", ".join(program.name for program in in_section)
             raise KeyError(f"section {name!r} of {self.path} has several programs: name one of {several}")
         raise KeyError(f"no program or section {name!r} in {self.path}; it has {known}")
+
+    def __repr__(self) -> str:
+        return f"<object {self.path}: programs {', '.join(self.programs) or 'none'}>"
 
     @cached_property
     def types(self) -> Types:

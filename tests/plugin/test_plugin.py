@@ -208,6 +208,13 @@ def test_verdicts_are_compared_by_class(pytester: pytest.Pytester) -> None:
         ("bpf(obj).helpers.bpf_nothing.returns(1)", "AttributeError: no helper is called 'bpf_nothing'"),
         ("fw(PACKET, engine='gpu')", "ValueError: no engine 'gpu': *"),
         ("fw(PACKET, kernel='six')", "*UnknownKernelError: 'six' is no kernel version*"),
+        ("bpf('fw.bpf.o')", "TypeError: bpf(...) takes an object, as load gives it: bpf(load('fw.bpf.o'))"),
+        ("bpf(fw)", "TypeError: bpf(...) takes an object, as load gives it: bpf(load('*port_blocker.o'))"),
+        ("bpf.maps.blocked[1] = 2", "AttributeError: bpf makes worlds: w = bpf(obj), and then w.maps"),
+        ("fw('hello')", "TypeError: a packet is bytes, a scapy packet or a mapping of context fields, not str"),
+        ("fw(PACKET, maps={'blocked': 5})", "TypeError: maps: blocked is given a mapping of keys to values, *not 5"),
+        ("fw(PACKET, maps={'blockd': {}})", "KeyError: *no map 'blockd' in this world; did you mean blocked?*"),
+        ("fw(PACKET, context={'ingres': 3})", "*InputRefused: EINVAL: xdp_md has no field 'ingres'; it has *"),
         ("load('/nonexistent.o')", "FileNotFoundError: *"),
         ("load('/dev/null')", "*LoadError: /dev/null*"),
     ],
@@ -218,6 +225,27 @@ def test_bad_input_is_told_at_the_users_line(pytester: pytest.Pytester, line: st
     result.stdout.fnmatch_lines([f">       {line.replace('[', '[[]')}", f"E*{message}"])
     for package in ("simulator", "pytest_plugin"):
         result.stdout.no_fnmatch_line(f"*/{package}/*.py*")
+    result.stdout.no_fnmatch_line("*cannot be made again*")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("w.port_blocker(PACKET) != Pass", ["E*assert Pass != Pass", "E*port_blocker returned XDP_PASS"]),
+        ("w.port_blocker(PACKET) in (Drop, Tx)", ["E*assert Pass in (Drop, Tx)", "E*port_blocker returned XDP_PASS"]),
+        ("w.port_blocker(PACKET) == TcAct.OK", ["E*Pass == TcAct.OK", "E*TcAct.OK is for TC programs*this one is xdp"]),
+        (
+            "w.port_blocker(PACKET).retval == 1",
+            ["E*assert 2 == 1", "E*where 2 = Pass.retval", "E*Pass = port_blocker(*"],
+        ),
+        ("obj['port_blocker'](PACKET) is None", ["E*where Pass = <xdp program port_blocker, 28 slots>(*"]),
+        ("not fw(PACKET)", ["E*assert not Pass", "E*where Pass = fw(*"]),
+    ],
+)
+def test_other_ways_to_compare_are_readable(pytester: pytest.Pytester, line: str, shown: list[str]) -> None:
+    result = run(pytester, f"from pytest_plugin import Tx\ndef test_it(bpf):\n    w = bpf(obj)\n    assert {line}\n")
+    result.stdout.fnmatch_lines(shown)
+    assert max(map(len, result.outlines)) < 300
 
 
 def test_an_object_that_is_missing_at_import(pytester: pytest.Pytester) -> None:
@@ -427,7 +455,8 @@ def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
         "import sys\n"
         "def test_it():\n"
         "    loaded = {name.split('.')[0] for name in sys.modules}\n"
-        "    assert not loaded & {'scapy', 'rich', 'simulator', 'bpflisp', 'elftools', 'unicorn', 'click'}\n"
+        "    heavy = {'scapy', 'rich', 'simulator', 'bpflisp', 'elftools', 'unicorn', 'click', 'hypothesis'}\n"
+        "    assert not loaded & heavy\n"
         "    ours = sorted(name for name in sys.modules if name.startswith('pytest_plugin'))\n"
         "    assert ours == ['pytest_plugin', 'pytest_plugin.plugin']\n"
     )
@@ -442,6 +471,23 @@ def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
         "no:hypothesispytest",
         str(tmp_path),
     ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_call_imports_neither_scapy_nor_hypothesis(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n"
+        "from pytest_plugin import Pass\n"
+        "from simulator import load\n"
+        f"obj = load({str(PORT_BLOCKER)!r})\n"
+        "def test_it(bpf):\n"
+        "    assert bpf(obj).port_blocker(bytes(60)) == Pass\n"
+        "    loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "    assert not loaded & {'scapy', 'rich', 'elftools', 'unicorn', 'click', 'hypothesis'}\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", *QUICKLY, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stdout
