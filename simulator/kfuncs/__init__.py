@@ -10,7 +10,18 @@ from simulator.kfuncs.registry import MODELS
 from simulator.machine import HelperFault, Machine
 from simulator.mocks import Call
 
-_THEMES = ("arenas", "connections", "control", "cpumasks", "dynptrs", "iterators", "locks", "objects", "tasks")
+_THEMES = (
+    "arenas",
+    "connections",
+    "control",
+    "cpumasks",
+    "dynptrs",
+    "iterators",
+    "locks",
+    "objects",
+    "strings",
+    "tasks",
+)
 
 
 def call(machine: Machine, name: str, arguments: tuple[int, ...]) -> int:

@@ -33,13 +33,13 @@ def _compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @BOTH
 def test_a_kernel_function_is_mocked_by_name(engine: str) -> None:
     world = World()
-    said = called("bpf_xdp_ct_lookup", 1, world, engine)
+    said = called("bpf_xdp_metadata_rx_hash", 1, world, engine)
     assert said == (
-        "the kernel function bpf_xdp_ct_lookup is not modelled: mock it, as in "
-        "world.helpers.bpf_xdp_ct_lookup.returns(0)"
+        "the kernel function bpf_xdp_metadata_rx_hash is not modelled: mock it, as in "
+        "world.helpers.bpf_xdp_metadata_rx_hash.returns(0)"
     )
-    world.helpers.bpf_xdp_ct_lookup.returns(12)
-    assert called("bpf_xdp_ct_lookup", 1, world, engine) == 12
+    world.helpers.bpf_xdp_metadata_rx_hash.returns(12)
+    assert called("bpf_xdp_metadata_rx_hash", 1, world, engine) == 12
 
 
 @BOTH
