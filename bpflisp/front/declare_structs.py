@@ -136,11 +136,10 @@ def member_type(unit: Unit, cell: Cons, scope: Scope) -> Number | ArrayOf | Stru
     form = cell.car
     if isinstance(form, Cons) and form.car is intern("ARRAY"):
         parts = elements(form)
-        assert isinstance(form.cdr, Cons)
-        nested = len(parts) == 3 and isinstance(parts[1], Cons)
-        element = member_type(unit, form.cdr, scope) if nested else None
-        if len(parts) == 3 and not nested:
-            element = scalar_or_struct(unit, parts[1])
+        element: Number | ArrayOf | Struct | None = None
+        if len(parts) == 3 and isinstance(form.cdr, Cons):
+            nested = isinstance(parts[1], Cons)
+            element = member_type(unit, form.cdr, scope) if nested else scalar_or_struct(unit, parts[1])
         count = unit.interpreter.value(parts[2], scope) if len(parts) == 3 else None
         if element is None or not isinstance(count, int) or not 0 < count < 1 << 20:
             raise fail("unknown-type", f"`{text(form)}` is no array type", element_span(cell), help=STRUCT_HELP)

@@ -243,7 +243,7 @@ class Interpreter:
             if local is None:
                 special = self.special.get(head)
                 if special is not None:
-                    return special(self, form, scope)
+                    return self._special(special, form, scope)
                 local = self.macros.get(head)
             if isinstance(local, Macro):
                 return self.eval(self.expand_with(local, form), scope)
@@ -256,6 +256,13 @@ class Interpreter:
             raise fail("bad-call", f"`{text(head)}` cannot be called")
         assert callable(function)
         return self.call(function, self.arguments(form, scope), text(head, 60))
+
+    def _special(self, special: Special, form: Cons, scope: Scope) -> object:
+        """A special form; what it cannot take apart is an error of the form."""
+        try:
+            return special(self, form, scope)
+        except (ValueError, TypeError, AttributeError, LookupError):
+            raise fail("bad-form", f"`{text(form, 60)}` is not written as `{text(form.car)}` is", form.span) from None
 
     def arguments(self, form: Cons, scope: Scope) -> list[object]:
         """The values of a call's arguments, left to right."""
