@@ -13,7 +13,7 @@ from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfType
 from simulator.verifier import access, dynptrs, structs
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
-from simulator.verifier.helper_calls import check_argument_offset
+from simulator.verifier.helper_args import check_argument_offset
 from simulator.verifier.refusal import Refused, Unsupported
 from simulator.verifier.regs import ZERO, Reg, is_null, type_name
 from simulator.verifier.stack import UNKNOWN_REG

@@ -14,7 +14,7 @@ from simulator.verifier import access, dynptrs, graphs, irqflags, iterators, loc
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null
 from simulator.verifier.globals import CONTEXT_NAMES
-from simulator.verifier.helper_calls import check_argument_offset, check_const_string, check_size
+from simulator.verifier.helper_args import check_argument_offset, check_const_string, check_size
 from simulator.verifier.iterators import Place
 from simulator.verifier.maps import MapInfo
 from simulator.verifier.refusal import Refused, Unsupported

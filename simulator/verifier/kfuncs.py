@@ -17,7 +17,8 @@ from simulator.verifier import regs as r
 from simulator.verifier.branches import may_hold_lock
 from simulator.verifier.callfacts import kfunc_flags
 from simulator.verifier.globals import CONTEXT_NAMES
-from simulator.verifier.helper_calls import MAX_ERRNO, release
+from simulator.verifier.helper_calls import release
+from simulator.verifier.helper_results import MAX_ERRNO
 from simulator.verifier.kfunc_args import COMPOSITE, SCALARS, KfuncCall, check_arguments
 from simulator.verifier.regs import ZERO, Reg, const_reg, scalar_reg
 from simulator.verifier.stack import UNKNOWN_REG

@@ -19,7 +19,7 @@ from simulator.verifier.state import DYNPTR_BYTE, Frame, State
 
 if TYPE_CHECKING:
     from simulator.verifier.calls import Setup
-    from simulator.verifier.helper_calls import Call
+    from simulator.verifier.helper_args import Call
     from simulator.verifier.machine import Machine
 
 _DYNPTR_KINDS = {"DYNPTR_TYPE_LOCAL": "local", "DYNPTR_TYPE_RINGBUF": "ringbuf"}

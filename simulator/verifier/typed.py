@@ -22,7 +22,7 @@ from simulator.verifier.structs import Reached
 
 if TYPE_CHECKING:
     from simulator.verifier.calls import Setup
-    from simulator.verifier.helper_calls import Call
+    from simulator.verifier.helper_args import Call
     from simulator.verifier.machine import Machine
 
 _SOCKET_OPTIONS: Final = frozenset({49, 57})

@@ -12,10 +12,9 @@ from typing import Final, NamedTuple
 from bpflisp.spec.btf import Btf
 from bpflisp.spec.btf_build import (
     INT,
-    U32,
-    U64,
     BtfBuilder,
     CType,
+    Int,
     Member,
     Pointer,
     Signature,
@@ -25,6 +24,8 @@ from bpflisp.spec.btf_build import (
 )
 from simulator.program import MapDef
 
+# Recorded programs name types by number: what numbers there are does not change with the names of C's integers.
+U32, U64 = Int("u32", 4), Int("u64", 8)
 MOST_ARGUMENTS: Final = 5
 VALUES: Final = {
     "spin": 16, "resilient": 16, "timer": 24, "queue": 24, "kept": 24, "roots": 56, "counted": 56,
@@ -41,9 +42,8 @@ class Types(NamedTuple):
     main: int
 
 
-def _words(name: str, count: int, word: CType = U64) -> Struct:
-    size = 4 if word is U32 else 8
-    return Struct(name, count * size, [Member(f"o{at}", word, at * size * 8) for at in range(count)])
+def _words(name: str, count: int, word: Int = U64) -> Struct:
+    return Struct(name, count * word.size, [Member(f"o{at}", word, at * word.size * 8) for at in range(count)])
 
 
 def _struct(name: str, size: int, *members: tuple[CType, int]) -> Struct:

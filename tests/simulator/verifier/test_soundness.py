@@ -13,7 +13,7 @@ from bpflisp.spec.kernels import profile
 from simulator.loader import load
 from simulator.machine import FUNCTION_BASE, Machine
 from simulator.packet import PACKET_TYPES
-from simulator.verifier import helper_calls
+from simulator.verifier import helper_results
 from simulator.verifier import regs as r
 from simulator.verifier.layout import prepare
 from simulator.verifier.maps import map_info
@@ -151,7 +151,7 @@ def test_a_verifier_that_takes_null_for_a_value_is_noticed(monkeypatch: pytest.M
     name = "a lookup that is tested"
     check(program_of(name), Counter(), name, FEW)
     never_null = lambda m, made, flags: Reg(r.PTR_MAP_VALUE, 0, ZERO, data=made.map)  # noqa: E731
-    monkeypatch.setattr(helper_calls, "_map_value_result", never_null)
+    monkeypatch.setattr(helper_results, "_map_value_result", never_null)
     with pytest.raises(UnsoundError, match="r0=0x0 is no map_value"):
         check(program_of(name), Counter(), name, FEW)
 
