@@ -20,7 +20,7 @@ _SHOWN: pytest.StashKey[list[str]] = pytest.StashKey()
 _PACKAGES = ("simulator", "bpflisp", "pytest_plugin")
 _SPOKEN = (
     "CompileError", "EngineUnavailable", "EnginesDifferError", "FaultError", "InputRefused", "KernelRefusedError",
-    "LoadError", "MapError", "RefusedError", "UnknownKernelError",
+    "LoadError", "MapError", "RefusedError", "UnknownKernelError", "UnknownProgramError",
 )  # fmt: skip
 """Errors whose message says all that a test's author can use, by name: none is imported to ask."""
 
@@ -33,7 +33,8 @@ _FACES = (
 _PLACE = re.compile(r"^.*?: (?=\w+\[[\w-]+\]: )")
 """What a diagnostic begins with: in pytest's summary a line has room for the rest alone."""
 
-_STDLIB = (sysconfig.get_path("stdlib"), "<frozen")
+_STDLIB = (sysconfig.get_path("stdlib"), "<frozen", "<bpf program")
+"""Files that are neither ours nor the user's; the last of them are programs, translated."""
 
 
 def hide_ours(error: BaseException) -> None:

@@ -15,6 +15,10 @@ from simulator.program import MapDef, Program
 _INDEX = struct.Struct("<I")
 
 
+class UnknownProgramError(KeyError):
+    """A prog array names a program that its world does not have."""
+
+
 class ProgArray(Map):
     """Programs by index. An entry is a Program, or the name of one of the world's.
 
@@ -30,11 +34,11 @@ class ProgArray(Map):
         self.entries: dict[int, Program | str] = dict(made.slots)
 
     def program_at(self, index: int, programs: Mapping[str, Program]) -> Program | None:
-        """The program at `index`, None where there is none. KeyError for a name that the world has no program of."""
+        """The program at `index`, None where there is none. Raises UnknownProgramError."""
         entry = self.entries.get(index) if index < self.definition.max_entries else None
         if isinstance(entry, str):
             if entry not in programs:
-                raise KeyError(
+                raise UnknownProgramError(
                     f"prog array {self.name!r} names {entry!r} at {index}, which the world has no program of"
                 )
             return programs[entry]

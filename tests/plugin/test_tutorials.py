@@ -22,7 +22,8 @@ from tests.plugin.objects import ROOT
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 _NAMED = re.compile(r"^(?:#|;|//) (\S+\.\w+)$")
 _RULES = re.compile(r"[-=_]{2,}")
-_NOT_HERE = ("pip ",)
+_NOT_HERE = ("pip ", "cd ", "cp ")
+"""What a reader does before: here the package is there, and so are the files."""
 
 
 def _blocks(page: Path) -> list[tuple[str, str]]:

@@ -62,6 +62,44 @@ def test_an_output_that_fails(bpf):
     run(pytester, body).assert_outcomes(passed=4)
 
 
+def test_programs_that_hand_on_to_each_other(pytester: pytest.Pytester) -> None:
+    """A tail call finds the others of its object; TC reads what XDP left before the packet. One world each."""
+    body = f"""
+handover = load({str(ROOT / "fixtures" / "typed" / "handover.bpf.o")!r})
+dispatch = load({str(ROOT / "fixtures" / "twins" / "dispatch.o")!r})
+
+def test_metadata(bpf):
+    w = bpf(handover)
+    left = w.leave(PACKET)
+    size = handover.types.note.size if "note" in handover.types else 4
+    assert left == Pass
+    metadata, frame = left.packet[:size], left.packet[size:]
+    assert frame == bytes(PACKET)
+    taken = w.take(frame, context={{"data_meta": bytes(metadata)}})
+    assert taken == Drop.with_packet(PACKET)
+    assert taken.outcome.context["mark"] == 77
+    assert w.take(frame) == Pass
+
+def test_tail_call(bpf):
+    w = bpf(dispatch)
+    assert w.main_prog(PACKET) == Pass
+    w.maps.dispatch[0] = "handler_b"
+    assert w.main_prog(PACKET) == Drop
+    del w.maps.dispatch[0]
+    assert w.main_prog(PACKET) == Pass
+
+def test_no_program_of_that_name(bpf):
+    w = bpf(dispatch)
+    w.maps.dispatch[0] = "handler_x"
+    w.main_prog(PACKET)
+"""
+    result = run(pytester, body)
+    result.assert_outcomes(passed=2, failed=1)
+    said = "E*prog array 'dispatch' names 'handler_x' at 0, which the world has no program of*"
+    result.stdout.fnmatch_lines([">*w.main_prog(PACKET)", said])
+    result.stdout.no_fnmatch_line("*/simulator/*.py*")
+
+
 COLOURS = "\x1b["
 
 
