@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpflisp.spec.btf_build import INT, U32, U64, BtfBuilder, Member, Signature, Struct, Void
+from bpflisp.spec.btf_build import INT, BtfBuilder, Int, Member, Signature, Struct, Void
 from simulator.loader.record import program_from_record
 from simulator.program import LineInfo, Program
 
+U32, U64 = Int("u32", 4), Int("u64", 8)
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "verifier" / "layout.jsonl"
 
 

@@ -23,18 +23,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bpflisp.spec import helpers
-from bpflisp.spec.btf import Btf
+from bpflisp.spec.btf import INT_SIGNED, Btf
 from bpflisp.spec.btf_build import (
     CHAR,
     INT,
-    S32,
-    S64,
-    U8,
-    U16,
-    U32,
-    U64,
     BtfBuilder,
     CType,
+    Int,
     Member,
     Pointer,
     Signature,
@@ -45,6 +40,9 @@ from bpflisp.spec.btf_build import (
 from bpflisp.spec.insn import Insn, encode
 from bpflisp.spec.isa import ALU_CODES, JUMP_CODES, SIZE_BITS, Op
 from simulator.program import FuncInfo, LineInfo, MapDef, Program
+
+U8, U16, U32, U64 = (Int(f"u{size * 8}", size) for size in (1, 2, 4, 8))
+S32, S64 = Int("s32", 4, INT_SIGNED), Int("s64", 8, INT_SIGNED)
 
 _ALU: Final = {
     "+": Op.ADD, "-": Op.SUB, "*": Op.MUL, "/": Op.DIV, "|": Op.OR, "&": Op.AND, "<<": Op.LSH, ">>": Op.RSH,
