@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from bpflisp.spec import alu
 from bpflisp.spec.isa import Op
@@ -140,7 +140,7 @@ def evaluate(form: Form, env: Env) -> int:
     if len(values) == 1 and head in UNARY:
         return UNARY[head](values[0])
     if head in COMPARES:
-        pairs = pairwise(values)
+        pairs = combinations(values, 2) if head == "/=" else pairwise(values)
         return int(all(alu.compare(COMPARES[head], 64, a, b) for a, b in pairs))
     if head in SWAPS:
         return alu.byte_order(Op.TO_BE, SWAPS[head], values[0])
