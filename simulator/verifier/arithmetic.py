@@ -139,7 +139,8 @@ def _byte_order(m: Machine, idx: int, insn: Insn) -> Step:
 
 
 def _address_cast(m: Machine, idx: int, insn: Insn) -> Step:
-    has_arena = any(one.type == "arena" for one in m.maps)
+    loads = m.layout.loaded.values()
+    has_arena = any(m.maps[one.map].type == "arena" for one in loads if one.kind in ("map", "map_value"))
 
     def step() -> int:
         if not has_arena:

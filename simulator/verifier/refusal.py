@@ -68,7 +68,8 @@ CODES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (r"uses reserved fields|reserved field|^BPF_END uses|^invalid (BPF_LD_IMM insn|may_goto)", "reserved-fields"),
     (
-        r"^R\d+ is invalid$|^invalid shift|^div by zero|^BPF_(ATOMIC|LOAD_ACQ|STORE_REL).*invalid|^invalid atomic",
+        r"^R\d+ is invalid$|^addr_space_cast insn|^invalid shift|^div by zero"
+        r"|^BPF_(ATOMIC|LOAD_ACQ|STORE_REL).*invalid|^invalid atomic",
         "bad-operand",
     ),
     (r"^number of funcs in func_info|^func_info|^invalid func_info|^line_info|^missing btf func_info", "bad-btf"),
