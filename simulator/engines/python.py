@@ -219,14 +219,14 @@ class PythonEngine:
             del self._met[next(iter(self._met))]
         return self._met.get(key, 0) > _ENOUGH_WORLDS
 
-    def compile(self, key: tuple[Any, ...], around: Surroundings) -> Compiled:
-        """The code object of a program, made where there is none."""
+    def compile(self, key: tuple[Any, ...], around: Callable[[], Surroundings]) -> Compiled:
+        """The code object of a program, made where there is none, of what `around` then tells."""
         found = self._compiled.get(key)
         if found is None:
             if len(self._compiled) >= _CACHE_LIMIT:
                 oldest = next(iter(self._compiled))
                 del self._files[self._compiled.pop(oldest).file]
-            found = self._compiled[key] = self.translate(around)
+            found = self._compiled[key] = self.translate(around())
             self._files[found.file] = found
         return found
 
@@ -307,7 +307,7 @@ class Linked:
         """The functions of one way to enter it, and the source that they are of."""
         found = self._variants.get((plain, again))
         if found is None:
-            compiled = self._engine.compile(self._key(plain, again), self._around(plain, again))
+            compiled = self._engine.compile(self._key(plain, again), lambda: self._around(plain, again))
             space: dict[str, Any] = {}
             exec(compiled.code, space)
             parameters = self._engine.parameters(self, compiled)
