@@ -87,8 +87,8 @@ def _key(instr: Instr) -> Hashable | None:
     """What two instructions have in common exactly if they compute the same."""
     match instr:
         case ssa.Binary(op=op, width=width):
-            args = sorted(instr.args, key=id) if op in COMMUTATIVE else instr.args
-            return (op, width, *args)
+            # Equal leaves are several objects, so that there is no order of objects to put operands into.
+            return (op, width, frozenset(instr.args)) if op in COMMUTATIVE else (op, width, *instr.args)
         case ssa.Compare(op=op, width=width):
             return ("compare", op, width, *instr.args)
         case ssa.Extend(bits=bits, signed=signed):
