@@ -388,18 +388,21 @@ def heads(form: Form) -> Iterable[str]:
 
 
 def test_the_programs_use_the_language() -> None:
-    """Each form that the evaluator knows is among what a few hundred programs are made of."""
+    """Each form that the evaluator knows is among what some thousand programs are made of."""
     found: set[str] = set()
 
-    @seed(1)
     @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(bodies)
     def collect(body: Form) -> None:
         found.update(heads(body))
 
-    collect()
     wanted = {*plain.SPECIAL, *plain.BINARY, *plain.COMPARES, *plain.SHIFTS, *plain.UNARY, *plain.SUBPROGRAMS, "getmap"}
-    assert wanted - found <= {"until", "atomic-cmpxchg"} | set(FIELDS), wanted - found
+    wanted -= {"until", "atomic-cmpxchg", *FIELDS}
+    for number in range(1, 9):  # what is drawn first depends on the constants that Hypothesis found in modules
+        seed(number)(collect)()
+        if wanted <= found:
+            break
+    assert not wanted - found
 
 
 if __name__ == "__main__":
