@@ -83,7 +83,11 @@ def answer(one: Recorded, engine: str, world: World | None = None) -> Answer:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints counts by engine, and by reason what differs."""
+    """Prints counts by engine, and by reason what differs. Exit code 2: no corpus, or no such engine."""
+    unknown = [name for name in arguments if not name.startswith("-") and name not in HERE]
+    if unknown:
+        print(f"no engine {', '.join(unknown)} here: there are {', '.join(HERE)}", file=sys.stderr)
+        return 2
     if not CORPUS.is_dir():
         print(f"no corpus at {CORPUS}: set BPF_CORPUS", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulator.run import engine_named
+from tests.agreement import runs
 from tests.agreement.runs import CORPUS, answer, recorded
 from tests.engines import as_parameters
 
@@ -29,3 +30,8 @@ def test_recorded_runs(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if not found.same:
             different.append((name, found.said))
     assert different == []
+
+
+def test_an_engine_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.main(["verdicts.jsonl.gz"]) == 2
+    assert "no engine verdicts.jsonl.gz here: there are reference" in capsys.readouterr().err
