@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Place, Space, overlap, place_of, root, slots_passed, space
@@ -145,21 +145,29 @@ def _size(call: Call, written: Written) -> int | None:
     return written.size or None
 
 
-def kills(instr: Instr, place: Place, escaped: frozenset[Slot]) -> bool:
-    """Whether the instruction may change the bytes of a place."""
+def killing(instr: Instr, escaped: frozenset[Slot]) -> Callable[[Place], bool] | None:
+    """The places whose bytes the instruction may change; None where it changes no memory."""
     if isinstance(instr, ssa.Store | ssa.Zero | ssa.Atomic):
         written = place_of(instr)
-        return written is not None and overlap(written, place, escaped)
+        return None if written is None else partial(overlap, written, escaped=escaped)
     if isinstance(instr, ssa.Asm):
-        return True
-    if not isinstance(instr, Call):
-        return False
-    effect = effect_of(instr)
-    if any(overlap(written, place, escaped) for written, _ in places_written(instr)):
-        return True
-    if isinstance(place.base, Slot):
-        return effect.taken and (place.base in escaped or place.base in set(slots_passed(instr)))
-    return space(place.base) in effect.spaces
+        return lambda place: True
+    return _call_killing(instr, escaped) if isinstance(instr, Call) else None
+
+
+def _call_killing(call: Call, escaped: frozenset[Slot]) -> Callable[[Place], bool]:
+    effect = effect_of(call)
+    writes = [written for written, _ in places_written(call)]
+    passed = frozenset(slots_passed(call))
+
+    def killed(place: Place) -> bool:
+        if any(overlap(written, place, escaped) for written in writes):
+            return True
+        if isinstance(place.base, Slot):
+            return effect.taken and (place.base in escaped or place.base in passed)
+        return space(place.base) in effect.spaces
+
+    return killed
 
 
 def kills_context(instr: Instr) -> bool:

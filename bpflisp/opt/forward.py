@@ -8,42 +8,51 @@ forgotten at calls that may move the packet. What another CPU does to a map valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Place, escaped_slots, place_of
 from bpflisp.ir.dataflow import reverse_postorder, solve
 from bpflisp.ir.ssa import Block, Extend, Function, Instr, Slot, Value, const
-from bpflisp.opt.effects import kills, kills_context
+from bpflisp.lean import dataclass
+from bpflisp.opt.effects import killing, kills_context
 
 _Key = tuple[Place | tuple[Value, int, int], bool]
 """A place in memory (or of the context), and whether the value is what a sign-extending load gives."""
 
 _Known = dict[_Key, Value]
 
-_TOUCHING = (
-    ssa.Load, ssa.ContextLoad, ssa.Store, ssa.ContextStore, ssa.Zero, ssa.Atomic, ssa.Call, ssa.Asm,
-)  # fmt: skip
-"""Instructions that read or change memory: all others leave what is known as it is."""
-
 _READING = (ssa.Load, ssa.ContextLoad)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What an instruction does to what is known: which keys it makes unsure (None: none), and what it tells."""
+
+    forgets: Callable[[_Key], bool] | None
+    told: _Known
+
+
+_STILL = _Step(None, {})
+"""Of an instruction that neither reads nor changes memory."""
 
 
 def forward_values(function: Function) -> bool:
     """Solve what is known at each block's start, then walk each block. Says whether a load was replaced."""
-    escaped = escaped_slots(function)
+    steps = _steps(function)
 
     def transfer(block: Block, known: _Known) -> _Known:
         known = dict(known)
         for instr in block.body:
-            _update(instr, known, escaped)
+            if (step := steps.get(instr)) is not None:
+                _take(step, known)
         return known
 
     nothing: _Known = {}
     facts = solve(function, nothing, transfer, _intersection)
     replaced: dict[Value, Value] = {}
     for block in reverse_postorder(function):
-        _walk(block, dict(facts[block]), escaped, replaced)
+        _walk(block, dict(facts[block]), steps, replaced)
     ssa.replace_values(function, replaced)
     return bool(replaced)
 
@@ -55,7 +64,7 @@ def _intersection(facts: Iterable[_Known]) -> _Known:
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 
-def _walk(block: Block, known: _Known, escaped: frozenset[Slot], replaced: dict[Value, Value]) -> None:
+def _walk(block: Block, known: _Known, steps: dict[Instr, _Step], replaced: dict[Value, Value]) -> None:
     body: list[Instr] = []
     for instr in block.body:
         if _stores_again(instr, known):
@@ -63,7 +72,7 @@ def _walk(block: Block, known: _Known, escaped: frozenset[Slot], replaced: dict[
             continue
         found = _found(instr, known)
         if found is None:
-            _update(instr, known, escaped)
+            _take(steps.get(instr, _STILL), known)
             body.append(instr)
             continue
         value = _as_loaded(instr, found, body)
@@ -110,27 +119,62 @@ def _as_loaded(instr: Instr, value: Value, body: list[Instr]) -> Value:
     return extended
 
 
-def _update(instr: Instr, known: _Known, escaped: frozenset[Slot]) -> None:
-    """Forget what the instruction may change, and learn what it loads or stores."""
-    if not isinstance(instr, _TOUCHING):
-        return
-    if not isinstance(instr, _READING):
-        for key in [key for key in known if _forgets(instr, key, escaped)]:
+def _take(step: _Step, known: _Known) -> None:
+    """Go past the instruction: forget what it may change, and learn what it tells."""
+    if (forgets := step.forgets) is not None:
+        for key in [key for key in known if forgets(key)]:
             del known[key]
-    place = place_of(instr)
+    known.update(step.told)
+
+
+def _steps(function: Function) -> dict[Instr, _Step]:
+    """Of each instruction that touches memory or the context, made once, since blocks are gone through again."""
+    escaped = escaped_slots(function)
+    steps: dict[Instr, _Step] = {}
+    for block in function.blocks:
+        for instr in block.body:
+            forgets = None if isinstance(instr, _READING) else _forgetting(instr, escaped)
+            told = _told(instr)
+            if told or forgets is not None:
+                steps[instr] = _Step(forgets, told)
+    return steps
+
+
+def _forgetting(instr: Instr, escaped: frozenset[Slot]) -> Callable[[_Key], bool] | None:
+    """The keys whose value the instruction may change."""
+    killed = killing(instr, escaped)
+    context = kills_context(instr)
+    if killed is None and not context:
+        return None
+
+    def forgets(key: _Key) -> bool:
+        place = key[0]
+        return killed is not None and killed(place) if isinstance(place, Place) else context
+
+    return forgets
+
+
+def _told(instr: Instr) -> _Known:
+    """What is known by the instruction alone: what it loads, stores or zeroes."""
     match instr:
         case ssa.Load() | ssa.ContextLoad():
-            if (own := _key(instr)) is not None:
-                known[own] = instr
-        case ssa.Store(core=None) if place is not None and place.off is not None:
-            known[place, False] = known[place, True] = instr.args[1]
-        case ssa.Zero() if place is not None and place.off is not None:
-            for size in (1, 2, 4, 8):
-                for off in range(place.off, place.off + place.size - size + 1, size):
-                    part = Place(place.base, off, size)
-                    known[part, False] = known[part, True] = const(0)
+            own = _key(instr)
+            return {} if own is None else {own: instr}
+        case ssa.Store(core=None):
+            place = place_of(instr)
+            value = instr.args[1]
+            return {} if place is None or place.off is None else {(place, False): value, (place, True): value}
+        case ssa.Zero():
+            return _zeroed(place_of(instr))
+    return {}
 
 
-def _forgets(instr: Instr, key: _Key, escaped: frozenset[Slot]) -> bool:
-    place = key[0]
-    return kills(instr, place, escaped) if isinstance(place, Place) else kills_context(instr)
+def _zeroed(place: Place | None) -> _Known:
+    """Every aligned part of a place that was zeroed is 0, whatever size it is read by."""
+    known: _Known = {}
+    if place is not None and place.off is not None:
+        for size in (1, 2, 4, 8):
+            for off in range(place.off, place.off + place.size - size + 1, size):
+                part = Place(place.base, off, size)
+                known[part, False] = known[part, True] = const(0)
+    return known

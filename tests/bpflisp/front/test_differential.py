@@ -1,8 +1,10 @@
 """Programs that Hypothesis makes, against a plain evaluator: the same value at every level, on every engine.
 
 A program reads three numbers from the packet, computes with variables of every type, globals, members of structs, maps,
-memory, local functions and subprograms, and writes all 64 bits of what comes out back into the packet. `BPFLISP_DIFF=N`
-tries N programs, of one to four such bodies, instead of a few; `BPFLISP_SEED=S` chooses them.
+memory, local functions and subprograms, and writes all 64 bits of what comes out back into the packet.
+
+At length: `BPFLISP_DIFF=N python -m tests.bpflisp.front.test_differential` tries N programs, of one to four such
+bodies, instead of a few; `BPFLISP_SEED=S` chooses them, `BPFLISP_ENGINES=python,kernel` who runs them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from tests.bpflisp.front.plain import FIELDS, GLOBALS, MAPS, MASK, MEMORY, Env, 
 from tests.bpflisp.front.running import engines
 
 EXAMPLES = int(os.environ.get("BPFLISP_DIFF", "80"))
+ENGINES = tuple(filter(None, os.environ.get("BPFLISP_ENGINES", "").split(",")))
+"""Who runs the programs; all that work here where it names none."""
 
 INTERESTING = [0, 1, 2, 7, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
                0x100000000, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, MASK]  # fmt: skip
@@ -344,7 +348,7 @@ def try_cases(cases: list[Case], given: tuple[int, ...], mcpu: str) -> None:
     packet = struct.pack("<QQQ", *given) + bytes(40)
     for opt in (0, 2):
         program = load(compile_text(source, opt=opt, mcpu=mcpu), name="t")["p"]
-        for engine in engines():
+        for engine in ENGINES or engines():
             try:
                 outcome = run(program, packet, World(), engine)
             except KernelRefusedError as refused:
@@ -358,7 +362,7 @@ def try_cases(cases: list[Case], given: tuple[int, ...], mcpu: str) -> None:
     COUNTED.extend(cases)
 
 
-bodies = forms(Around(tuple(names), 5))
+bodies = st.integers(2, 5).flatmap(lambda depth: forms(Around(tuple(names), depth)))
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
