@@ -15,7 +15,7 @@ from simulator.loader.errors import LoadError
 from simulator.loader.externs import Externs, KconfigValue, resolve_externs
 from simulator.loader.fixup import kernel_ready
 from simulator.loader.maps import MapTable, data_map, load_maps, struct_ops_members
-from simulator.loader.object_file import TEXT, Function, ObjectFile
+from simulator.loader.object_file import Function, ObjectFile, is_text
 from simulator.observers import tell_loaded
 from simulator.program import MapDef, Object, Program
 
@@ -136,7 +136,7 @@ class _Programs:
         loaded: dict[str, Program] = {}
         for section_index, functions in self.file.functions.items():
             section = self.file.image.sections[section_index]
-            if section.name == TEXT:
+            if is_text(section.name):
                 continue
             for function in functions:
                 if function.name in loaded:

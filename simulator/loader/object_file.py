@@ -16,6 +16,8 @@ from bpflisp.spec.isa import CALL_CODE, JMP, LD_IMM64_OPCODE
 from simulator.loader.errors import LoadError
 
 TEXT = ".text"
+"""Subprograms, and no programs, are in it, and in sections of functions of their own, `.text.NAME`: rustc and
+-ffunction-sections make these. libbpf takes none of them; aya does."""
 _NAMING = frozenset({JMP | CALL_CODE, LD_IMM64_OPCODE})
 _NAME_LIMIT = 15
 """Letters of an object's name that go into the names of its data maps."""
@@ -41,6 +43,11 @@ class Function:
     def references(self) -> Sequence[int]:
         """The slots with an instruction that can name a function: calls and 64-bit loads."""
         return [slot for slot, opcode in enumerate(self.code[::SLOT_SIZE]) if opcode in _NAMING]
+
+
+def is_text(section: str) -> bool:
+    """Whether what a section of this name holds is called, and never attached."""
+    return section == TEXT or section.startswith(f"{TEXT}.")
 
 
 class ObjectFile:

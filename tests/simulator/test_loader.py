@@ -398,6 +398,18 @@ def test_an_object_of_gcc_runs(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", as_parameters())
+def test_an_object_of_rustc_runs(engine: str) -> None:
+    """A function in a section of its own counts packets by protocol; the third of a kind is dropped."""
+    obj = load(OBJECTS / "rustc.bpf.o")
+    world = World(obj)
+    packet = bytes(12) + b"\x08\x00" + bytes(50)
+    assert list(obj.programs) == ["by_protocol"]
+    assert [obj["by_protocol"].run(packet, world=world, engine=engine).retval for _ in range(4)] == [2, 2, 1, 1]
+    assert obj["by_protocol"].run(bytes(64), world=world, engine=engine).retval == 2
+    assert world.maps.PROTOCOLS.lookup(b"\x08\x00") == (4).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("engine", as_parameters())
 def test_an_object_as_aya_lays_it_out_runs(engine: str) -> None:
     """Maps of seven words, two programs of different types, a function in .text."""
     obj = load(OBJECTS / "aya_layout.bpf.o")
