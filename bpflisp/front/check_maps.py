@@ -276,7 +276,8 @@ def _with_ringbuf(checker: Checker, form: Cons) -> Tree:
     """`(with-ringbuf (v M SIZE [:flags N]) body...)`: reserve, and where that succeeds, the body, then submit.
 
     Its value is the body's, 0 where nothing could be reserved. What leaves the body early (`return`, `break`) discards
-    the record first: a record that is not released makes the kernel refuse the program.
+    the record first: a record that is not released makes the kernel refuse the program. Where the body discards or
+    submits it by name, the variable is null from there on, and what would release it looks.
     """
     args = checker.args(form, 1)
     head = list(cells(args[0].car)) if isinstance(args[0].car, Cons) else []
@@ -303,17 +304,24 @@ def _record(
     reserved = _helper(checker, "ringbuf_reserve", args, Pointer(Region.RECORD, maybe_null=True, size=size))
     bind = tree.Assign(local=local, value=reserved, type=reserved.type, span=span)
 
-    def release(helper: str, given: Tree) -> Tree:
-        return _helper(checker, helper, [tree.Read(local=local, type=local.type, span=span), given])
+    def read() -> Tree:
+        return tree.Read(local=local, type=local.type, span=span)
 
-    checker.cleanups.append(release("ringbuf_discard", zero))
+    releases = [_helper(checker, each, [read(), given]) for each, given in (
+        ("ringbuf_discard", zero), ("ringbuf_submit", flags))]  # fmt: skip
+    discard, submit = (tree.Progn(items=[each], span=span) for each in releases)
+    checker.cleanups.append(discard)
+    checker.records[local] = False
     with checker.scope() as scope:
         scope[name] = local
         body = checker.progn(form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
     checker.cleanups.pop()
+    if checker.records.pop(local):
+        for node in (discard, submit):
+            node.items = [tree.If(test=read(), then=node.items[0], other=zero, span=span)]
     items: list[Tree] = []
     result = once(checker, body, items, "result")
-    then = sequence(checker, [*items, release("ringbuf_submit", flags), result])
+    then = sequence(checker, [*items, submit, result])
     kind = join(then.type, U64, False, True) if then.type is not NEVER else U64
     test = tree.Read(local=local, type=reserved.type, span=span)
     return sequence(checker, [bind, tree.If(test=test, then=then, other=zero, type=kind, span=span)])
@@ -342,6 +350,12 @@ def _tail_call(checker: Checker, form: Cons) -> Tree:
 def _plain_helper(checker: Checker, form: Cons) -> Tree:
     """Helpers under their full names take pointers, as in C. What a release helper returns is 0."""
     call = call_helper(checker, form)
-    if head_of(form).startswith("RINGBUF"):
-        return sequence(checker, [call, tree.Number(value=0, span=checker.span)])
-    return call
+    if not head_of(form).startswith("RINGBUF"):
+        return call
+    zero = tree.Number(value=0, span=checker.span)
+    given = form.cdr.car if isinstance(form.cdr, Cons) else NIL
+    local = checker.find(given) if isinstance(given, Symbol) else None
+    if local is None or local not in checker.records:
+        return sequence(checker, [call, zero])
+    checker.records[local] = True
+    return sequence(checker, [call, tree.Assign(local=local, value=zero, type=local.type, span=checker.span), zero])

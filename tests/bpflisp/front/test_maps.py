@@ -4,7 +4,7 @@ import pytest
 
 from simulator.run import run
 from simulator.world import World
-from tests.bpflisp.front.running import PACKET, engines, loaded, value
+from tests.bpflisp.front.running import PACKET, engines, loaded, result, value
 
 M = "(defmap m :type {} :key-size {} :value-size {} :max-entries 8)\n"
 PAIR = "(defstruct pair (a u32) (b u64))\n(defstruct small (x u16) (y u16))\n"
@@ -217,6 +217,36 @@ def test_a_record_is_discarded_by_break() -> None:
         n))"""
     program = loaded(source)["p"]
     assert [run(program, PACKET, World(), engine).retval for engine in engines()] == [3] * len(engines())
+
+
+ONE = "(= (ctx ingress-ifindex) 1)"  # true in a test run, and not known when compiling
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "sent"),
+    [
+        ("(store u64 e 0 5) 4", 4, 1),
+        (f"(store u64 e 0 5) (when {ONE} (ringbuf-discard e 0) (return 3)) 4", 3, 0),
+        (f"(store u64 e 0 5) (unless {ONE} (ringbuf-discard e 0) (return 3)) 4", 4, 1),
+        (f"(store u64 e 0 5) (when {ONE} (ringbuf-submit e 0) (return 3)) 4", 3, 1),
+        (f"(store u64 e 0 5) (if {ONE} (ringbuf-submit e) (ringbuf-discard e)) (when {ONE} (return 3)) 4", 3, 1),
+        ("(store u64 e 0 5) (ringbuf-submit e) 4", 4, 1),
+        ("(store u64 e 0 5) (ringbuf-discard e) 4", 4, 0),
+        (f"(with-ringbuf (f r 8) (store u64 f 0 1) (ringbuf-discard e) (when {ONE} (return 3)) 4)", 3, 0),
+        ("(store u64 e 0 1) (with-ringbuf (f r 8) (store u64 f 0 1) (ringbuf-discard e) 4)", 4, 1),
+        (f"(store u64 e 0 1) (block b (when {ONE} (ringbuf-discard e) (return-from b 3)) 4)", 3, 0),
+    ],
+)
+def test_a_record_that_is_released_by_name_is_not_released_again(body: str, expected: int, sent: int) -> None:
+    """The book discards a record by hand before `return`."""
+    source = f"""
+    (defmap r :type :ringbuf :max-entries 4096)
+    (defprog p (:type :xdp) (with-ringbuf (e r 8) {body}))"""
+    assert result(source) == expected
+    for opt in (0, 2):
+        world = World(loaded(source, opt))
+        run(loaded(source, opt)["p"], PACKET, world, "reference")
+        assert len(list(world.maps["r"])) == sent
 
 
 def test_tail_call_falls_through() -> None:
