@@ -58,14 +58,20 @@ def _register(table: dict[str, Handler], names: Sequence[str]) -> Callable[[Hand
 
 @dataclass(slots=True)
 class Checker:
-    """Checks one function's body."""
+    """Checks one function's body.
+
+    `records`: the variables of the records that are held, and whether one is released by name somewhere. `binding`:
+    what the `let` that is being read binds, and its initial values do not see.
+    """
 
     unit: Unit
     program: ProgramDecl
     scopes: list[dict[Symbol, Local]] = field(default_factory=list)
     cleanups: list[Tree] = field(default_factory=list)
+    records: dict[Local, bool] = field(default_factory=dict)
     loops: list[tree.LoopMark] = field(default_factory=list)
     blocks: list[tree.BlockMark] = field(default_factory=list)
+    binding: Sequence[Symbol] = ()
     functions: dict[Symbol, Handler] = field(default_factory=dict)
     symbol_macros: dict[Symbol, tuple[int, object]] = field(default_factory=dict)
     span: Span | None = None
@@ -234,6 +240,14 @@ class Checker:
             help = "`defconstant` makes a name that programs see"
             because = f"`{text(name)}` is a variable of compile time"
             return fail("unbound-variable", f"`{text(name)}` is not bound here", because=because, help=help)
+        if name in self.binding:
+            because = "the values of a `let` are all computed before any of its variables is bound"
+            return fail(
+                "unbound-variable",
+                f"`{text(name)}` is not bound here",
+                because=because,
+                help="`let*` binds one after the other",
+            )
         known = sorted({text(each) for scope in self.scopes for each in scope if each.interned})
         help = "bound here: " + " ".join(known) if known else ""
         if name.name in self.unit.maps:
@@ -342,7 +356,11 @@ class Checker:
 
     def constant(self, cell: Cons, what: str) -> int:
         """An argument that must be a number when compiling; signed, as it was written."""
-        node = self.value(cell)
+        return self.constant_of(self.value(cell), cell, what)
+
+    @staticmethod
+    def constant_of(node: Tree, cell: Cons, what: str) -> int:
+        """The number that the node of a cell is; signed, as it was written."""
         if isinstance(node.type, type(UNKNOWN)):
             raise TOLD
         if not isinstance(node, tree.Number):

@@ -142,8 +142,15 @@ def _check_literal(checker: Checker, local: Local, value: Tree, span: Span | Non
         checker.warn("truncated", f"{value.value} does not fit into `{local.name.lower()}`, a {kind.name}", span)
 
 
-def _initial(checker: Checker, binding: _Binding) -> Tree:
-    return checker.value(binding.init) if binding.init else tree.Number(value=0, span=checker.span)
+def _initial(checker: Checker, binding: _Binding, unseen: Sequence[Symbol] = ()) -> Tree:
+    """What a variable is bound to first; `unseen` is what the same form binds before it."""
+    if binding.init is None:
+        return tree.Number(value=0, span=checker.span)
+    outer, checker.binding = checker.binding, unseen
+    try:
+        return checker.value(binding.init)
+    finally:
+        checker.binding = outer
 
 
 @core("let", "let*")
@@ -158,7 +165,8 @@ def _let(checker: Checker, form: Cons) -> Tree:
         made: list[tuple[Symbol, Local]] = []
         for binding in bindings:
             declared = binding.kind or types.get(binding.name)
-            item = make_local(checker, binding, _initial(checker, binding), declared, binding.name in ignored)
+            value = _initial(checker, binding, () if sequential else [name for name, _ in made])
+            item = make_local(checker, binding, value, declared, binding.name in ignored)
             items.append(item)
             made.append((binding.name, item.local))
             if sequential:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from bpflisp.front import tree
 from bpflisp.front.check import Checker, core, library, require_writable
-from bpflisp.front.check_arithmetic import head_of
+from bpflisp.front.check_arithmetic import binary, head_of
 from bpflisp.front.check_helpers import require_helper
 from bpflisp.front.check_places import Place, loaded, memory, once, place, sequence
 from bpflisp.front.tree import Tree
-from bpflisp.front.types import U64, Number, Pointer, Region, Type
+from bpflisp.front.types import U64, UNKNOWN, Number, Pointer, Region, Type
 from bpflisp.spec import helpers
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import STACK_SIZE, Kind, Op
@@ -27,13 +27,28 @@ def offset(checker: Checker, cell: Cons) -> int:
     return off
 
 
+def _displaced(checker: Checker, address: Tree, cell: Cons | None) -> tuple[Tree, int]:
+    """An address and the constant offset from it; one that the program computes is added to the address."""
+    if cell is None:
+        return address, 0
+    node = checker.value(cell)
+    if isinstance(node, tree.Number) or node.type is UNKNOWN:
+        off = checker.constant_of(node, cell, "an offset")
+        if not -MAX_OFFSET <= off < MAX_OFFSET:
+            raise fail("bad-offset", f"the offset {off} is beyond 32767", element_span(cell))
+        return address, off
+    if isinstance(node.type, Pointer):
+        problem = f"an offset is a number of bytes, and `{text(cell.car, 60)}` is {node.type.name}"
+        raise fail("bad-offset", problem, element_span(cell))
+    return binary(Op.ADD, address, node), 0
+
+
 @core("load")
 def _load(checker: Checker, form: Cons) -> Tree:
     """`(load T ptr [off])`."""
     args = checker.args(form, 2, 3)
     kind = checker.scalar_type(args[0])
-    address = checker.address(args[1], "read")
-    off = offset(checker, args[2]) if len(args) > 2 else 0
+    address, off = _displaced(checker, checker.address(args[1], "read"), args[2] if len(args) > 2 else None)
     _check_bounds(checker, address, off, kind.size, args[1])
     return loaded(checker, address, off, kind)
 
@@ -52,8 +67,7 @@ def _check_bounds(checker: Checker, address: Tree, off: int, size: int, cell: Co
 def _load_place(checker: Checker, form: Cons, twice: bool) -> Place:
     args = checker.args(form, 2, 3)
     kind = checker.scalar_type(args[0])
-    address = checker.address(args[1], "written")
-    off = offset(checker, args[2]) if len(args) > 2 else 0
+    address, off = _displaced(checker, checker.address(args[1], "written"), args[2] if len(args) > 2 else None)
     _check_bounds(checker, address, off, kind.size, args[1])
     return memory(checker, address, off, kind, False, twice, args[1])
 
@@ -63,8 +77,7 @@ def _store(checker: Checker, form: Cons) -> Tree:
     """`(store T ptr off value)`."""
     type_cell, pointer, off_cell, value_cell = checker.args(form, 4, 4)
     kind = checker.scalar_type(type_cell)
-    address = checker.address(pointer, "written")
-    off = offset(checker, off_cell)
+    address, off = _displaced(checker, checker.address(pointer, "written"), off_cell)
     _check_bounds(checker, address, off, kind.size, pointer)
     value = checker.value(value_cell)
     return memory(checker, address, off, kind, False, False, pointer).write(value)

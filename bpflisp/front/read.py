@@ -37,8 +37,17 @@ from bpflisp.syntax.forms import (
 )
 from bpflisp.syntax.reader import END, Reader
 
-LATER = ("DEFTRACEPOINT", "IMPORT-KERNEL-STRUCT", "DEFKFUNC")
-"""Top-level forms that are known, and not built yet."""
+LATER = {
+    "DEFTRACEPOINT": "(ctx TYPE OFFSET) reads a field, as in (defmacro tp-pid () '(ctx u32 24)); the offsets are in"
+    " /sys/kernel/tracing/events/CATEGORY/EVENT/format",
+    "IMPORT-KERNEL-STRUCT": "(core-load TYPE pointer OFFSET STRUCT FIELD) or (kernel-load TYPE pointer OFFSET) read"
+    " a member",
+    "DEFKFUNC": "",
+}
+"""Top-level forms that are known and not built yet -> what there is in their place."""
+
+
+_DEFTRACEPOINT = intern("DEFTRACEPOINT")
 
 
 def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
@@ -96,9 +105,9 @@ def _evaluate(unit: Unit, source: Source) -> None:
 
 
 def _note_broken(unit: Unit, form: object) -> None:
-    """Remember the name that a form would have defined."""
+    """Remember the name that a form would have defined; a tracepoint's are all `tp-FIELD`."""
     if isinstance(form, Cons) and isinstance(form.cdr, Cons) and isinstance(form.cdr.car, Symbol):
-        unit.broken.add(form.cdr.car.name)
+        unit.broken.add("TP" if form.car is _DEFTRACEPOINT else form.cdr.car.name)
 
 
 @cache
@@ -175,4 +184,5 @@ def _include(unit: Unit, form: Cons, _: Scope) -> object:
 
 
 def _not_built(_: Interpreter, form: Cons, __: Scope) -> object:
-    raise fail("not-built", f"`{text(form.car)}` is not built yet", form.span)
+    assert isinstance(form.car, Symbol)
+    raise fail("not-built", f"`{text(form.car)}` is not built yet", form.span, help=LATER[form.car.name])

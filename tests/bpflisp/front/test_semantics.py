@@ -302,6 +302,12 @@ STRUCT_BODIES = [
     ("(let ((p (make-s)) (q (make-s))) (setf (s-z p) 3) (memcpy q 0 p 0 (sizeof s)) (+ (s-z q) (s-x q)))", 3),
     ("(let ((s 0)) (dotimes (i 3) (let ((p (make-s))) (incf s (s-x p)) (setf (s-x p) 9))) s)", 0),
     ("(let ((x u32 7)) (let ((p (stack-addr x))) (setf x 8) (load u32 p)))", 7),
+    (f"(let ((p (struct-alloc 8)) (i (logand {TWO} 2)))"
+     " (store u16 p i 7) (incf (load u16 p i) 3) (load u32 p))", 10 << 16),
+    (f"(let ((p (struct-alloc 8)) (i (logand {TWO} 2)))"
+     " (setf (load i8 p i) -1) (s< (load i8 p i) (load i8 p (+ i 1))))", 1),
+    ("(with-packet (d e :min-len 8) (dotimes (i 8) (store u8 d i (* 2 i))) (dotimes (i 8)"
+     " (when (= (load u8 d i) 10) (return i))) (return 99))", 5),
     ("(let ((p (struct-alloc 8))) (atomic-add p 0 5) (atomic-add p 0 2) (load u64 p))", 7),
     ("(let ((p (struct-alloc 8))) (atomic-add p 4 5 u32) (+ (* 10 (atomic-fetch-add p 4 1 u32)) (load u32 p 4)))", 56),
     ("(let ((p (struct-alloc 8))) (store u64 p 0 5) (+ (atomic-xchg p 0 9) (load u64 p)))", 14),
