@@ -2,56 +2,96 @@
 
 from __future__ import annotations
 
-from bpflisp.back.liveness import before, bits, live_in_sets, live_out, members
-from bpflisp.back.machine import ALLOCATABLE, MFunction, MInsn
-from bpflisp.lean import dataclass, field
+from collections.abc import Collection, Iterable
+
+from bpflisp.back.liveness import Step, bits, live_in_sets, live_out, members, steps_of
+from bpflisp.back.machine import ALLOCATABLE, MBlock, MFunction
+from bpflisp.lean import dataclass
 
 MACHINE = bits(ALLOCATABLE)
+
+Copy = tuple[int, int, float]
+"""Target and source of a move of virtual registers, and how often it runs."""
 
 
 @dataclass(slots=True)
 class Interference:
-    """`conflicts[r]` is the set of registers that are alive where r is written; `copies` are the moves of virtual ones.
+    """`conflicts[r]` is the set of registers that are alive where r is written; `weight[r]` counts reads and writes of
+    r, one inside a loop ten times over.
 
-    `weight[r]` counts reads and writes of r, one inside a loop ten times over.
+    `steps`, `live_in` and `copies_of` (the moves of virtual registers, from the end) have every block.
     """
 
-    conflicts: dict[int, int] = field(default_factory=dict)
-    copies: list[tuple[int, int, float]] = field(default_factory=list)
-    weight: dict[int, float] = field(default_factory=dict)
+    steps: dict[MBlock, list[Step]]
+    live_in: dict[MBlock, int]
+    conflicts: dict[int, int]
+    weight: dict[int, float]
+    copies_of: dict[MBlock, list[Copy]]
+
+    @property
+    def copies(self) -> list[Copy]:
+        """The moves of virtual registers, block by block, each from its end."""
+        return [copy for found in self.copies_of.values() for copy in found]
 
 
 def build(function: MFunction) -> Interference:
-    """Walk each block backwards. A copy's source does not conflict with its target by the copy alone."""
-    graph = Interference()
-    live = live_in_sets(function)
-    for block in function.blocks:
-        alive = live_out(block, live)
-        frequency = 10.0 ** min(block.depth, 6)
-        for insn in reversed(list(block.instructions())):
-            _record(graph, insn, alive, frequency)
-            alive = before(insn, alive)
-    _make_symmetric(graph)
+    """The conflicts of the function's registers."""
+    steps = {block: steps_of(block) for block in function.blocks}
+    graph = Interference(steps, live_in_sets(function, steps), {}, {}, {})
+    _record(graph, function.blocks, -1)
+    for machine in ALLOCATABLE:
+        graph.conflicts[machine] = graph.conflicts.get(machine, 0) | (MACHINE & ~(1 << machine))
     return graph
 
 
-def _record(graph: Interference, insn: MInsn, alive: int, frequency: float) -> None:
-    defs, uses = insn.defs(), insn.uses()
-    conflicting = alive
-    if insn.is_copy:
-        conflicting &= ~bits((insn.src,))
-        graph.copies.append((insn.dst, insn.src, frequency))
-    conflicting |= bits(defs)
-    for register in defs:
-        graph.conflicts[register] = graph.conflicts.get(register, 0) | (conflicting & ~(1 << register))
-    for register in (*defs, *uses):
-        graph.weight[register] = graph.weight.get(register, 0.0) + frequency
-        graph.conflicts.setdefault(register, 0)
+def update(graph: Interference, changed: Collection[MBlock], gone: Iterable[int], new: Iterable[int]) -> None:
+    """What has changed after a spill: registers that are gone, new ones, and the blocks that mention either.
+
+    A new register lives inside one block. So what is alive between blocks changes by what is gone alone, and so do the
+    conflicts of all that stay, and how often these are used.
+    """
+    left = ~bits(gone)
+    for register in gone:
+        del graph.conflicts[register], graph.weight[register]
+    for register, others in graph.conflicts.items():
+        graph.conflicts[register] = others & left
+    for block, alive in graph.live_in.items():
+        graph.live_in[block] = alive & left
+    for block in changed:
+        graph.steps[block] = steps_of(block)
+    _record(graph, changed, bits(new))
 
 
-def _make_symmetric(graph: Interference) -> None:
-    for register in list(graph.conflicts):
-        for other in members(graph.conflicts[register]):
-            graph.conflicts[other] = graph.conflicts.get(other, 0) | 1 << register
-    for machine in ALLOCATABLE:
-        graph.conflicts[machine] = graph.conflicts.get(machine, 0) | (MACHINE & ~(1 << machine))
+def _record(graph: Interference, blocks: Iterable[MBlock], counted: int) -> None:
+    """Walk blocks backwards, and count what they do with the registers of a set."""
+    found: dict[int, int] = {}
+    for block in blocks:
+        _walk(graph, block, counted, found)
+    conflicts = graph.conflicts
+    for register, others in found.items():
+        conflicts[register] = conflicts.get(register, 0) | others
+        bit = 1 << register
+        for other in members(others):
+            conflicts[other] = conflicts.get(other, 0) | bit
+
+
+def _walk(graph: Interference, block: MBlock, counted: int, conflicts: dict[int, int]) -> None:
+    """What is alive where something is written; a copy's source does not conflict with its target by the copy alone."""
+    alive = live_out(block, graph.live_in)
+    frequency = 10.0 ** min(block.depth, 6)
+    graph.copies_of[block] = copies = []
+    weight = graph.weight
+    for insn, uses, defs, read, written in reversed(graph.steps[block]):
+        conflicting = alive | written
+        if insn.is_copy:
+            conflicting = alive & ~read | written
+            copies.append((insn.dst, insn.src, frequency))
+        for register in defs:
+            conflicts[register] = conflicts.get(register, 0) | conflicting & ~(1 << register)
+        for register in uses:
+            conflicts.setdefault(register, 0)
+        if (read | written) & counted:
+            for register in (*defs, *uses):
+                if counted >> register & 1:
+                    weight[register] = weight.get(register, 0.0) + frequency
+        alive = alive & ~written | read

@@ -7,11 +7,12 @@ has machine registers alone; `audit.py` proves it independently.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
-from bpflisp.back.interference import Interference, build
-from bpflisp.back.liveness import members
-from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MFunction, MInsn
+from bpflisp.back.interference import Copy, Interference, build, update
+from bpflisp.back.liveness import Step, Steps, bits, members
+from bpflisp.back.machine import ALLOCATABLE, FIRST_VIRTUAL, BackError, MBlock, MFunction, MInsn
 from bpflisp.back.rename import rename
 from bpflisp.back.slots import share_spills
 from bpflisp.ir.ssa import Position, Slot
@@ -31,18 +32,25 @@ def allocate(function: MFunction, coalesce: bool = True) -> None:
     """
     temporaries: set[int] = set()
     spills: set[Slot] = set()
+    graph = build(function)
+    makers: dict[int, MInsn] = {}
+    _note_makers(graph, function.blocks, -1 << FIRST_VIRTUAL, makers)
     for _ in range(_ROUNDS):
-        graph = build(function)
-        graph.weight |= _costs_of_makers(function)
         colours, spilled = _Colouring(graph, temporaries).run(coalesce)
         if not spilled:
             rename(function, colours)
             _drop_idle_copies(function)
             share_spills(function, frozenset(spills))
             return
-        made, slots = _spill(function, spilled, len(spills))
+        homes = {
+            register: _Home(Slot(8, 8, f"spill{len(spills) + index:04}"), makers.get(register))
+            for index, register in enumerate(spilled)
+        }
+        changed, made = _spill(function, graph.steps, homes)
         temporaries |= made
-        spills |= slots
+        spills |= {home.slot for home in homes.values()}
+        update(graph, changed, spilled, made)
+        _note_makers(graph, changed, bits(made), makers)
     raise BackError(f"{function.name}: no allocation of registers found", None)
 
 
@@ -55,13 +63,14 @@ class _Colouring:
     """One attempt on one graph."""
 
     def __init__(self, graph: Interference, temporaries: set[int]) -> None:
-        self.graph = graph
+        self.copies = graph.copies
         self.conflicts = dict(graph.conflicts)
+        self.weight = dict(graph.weight)
         self.temporaries = temporaries
         self.alias: dict[int, int] = {}
-        self.crowded = 0
-        for register in self.conflicts:
-            self._note_crowded(register)
+        self.crowded = bits(r for r, others in self.conflicts.items() if _is_crowded(r, others))
+        """The registers that have so many neighbours that they may be left without a colour; machine registers, which
+        have one, count among them."""
 
     def run(self, coalesce: bool) -> tuple[dict[int, int], list[int]]:
         """(virtual register -> machine register, registers to spill); the first is whole where the second is empty."""
@@ -76,20 +85,22 @@ class _Colouring:
         return colours, spilled
 
     def _root(self, register: int) -> int:
-        while register in self.alias:
-            register = self.alias[register]
+        while (merged := self.alias.get(register)) is not None:
+            register = merged
         return register
 
     # Coalescing
 
     def _coalesce(self) -> None:
         """Merge the ends of copies as long as a safe merge is found, the hottest first."""
-        copies = sorted(self.graph.copies, key=lambda copy: -copy[2])
+        copies = sorted(self.copies, key=lambda copy: -copy[2])
         progress = True
         while progress:
             progress = False
-            for a, b, _ in copies:
-                a, b = self._root(a), self._root(b)
+            left: list[Copy] = []
+            for copy in copies:
+                a, b = self._root(copy[0]), self._root(copy[1])
+                # What is one, or in conflict, stays so.
                 if a == b or (a < FIRST_VIRTUAL and b < FIRST_VIRTUAL) or self.conflicts[a] >> b & 1:
                     continue
                 if b < FIRST_VIRTUAL:
@@ -97,6 +108,9 @@ class _Colouring:
                 if self._safe(a, b):
                     self._merge(a, b)
                     progress = True
+                else:
+                    left.append(copy)
+            copies = left
 
     def _safe(self, a: int, b: int) -> bool:
         """Whether merging b into a cannot make a colourable graph uncolourable.
@@ -107,23 +121,22 @@ class _Colouring:
             return not self.conflicts[b] & self.crowded & ~self.conflicts[a]
         return ((self.conflicts[a] | self.conflicts[b]) & self.crowded).bit_count() < COLOURS
 
-    def _note_crowded(self, register: int) -> None:
-        """Keep the set of registers that have so many neighbours that they may be left without a colour; machine
-        registers, which have one, count among them."""
-        if register < FIRST_VIRTUAL or self.conflicts[register].bit_count() >= COLOURS:
-            self.crowded |= 1 << register
-        else:
-            self.crowded &= ~(1 << register)
-
     def _merge(self, a: int, b: int) -> None:
         self.alias[b] = a
-        neighbours = self.conflicts.pop(b)
-        self.conflicts[a] |= neighbours
+        conflicts = self.conflicts
+        neighbours = conflicts.pop(b)
+        common = neighbours & conflicts[a]
+        conflicts[a] |= neighbours
+        without, bit = ~(1 << b), 1 << a
         for t in members(neighbours):
-            self.conflicts[t] = self.conflicts[t] & ~(1 << b) | 1 << a
-            self._note_crowded(t)
-        self._note_crowded(a)
-        self.graph.weight[a] = self.graph.weight.get(a, 0.0) + self.graph.weight.get(b, 0.0)
+            conflicts[t] = conflicts[t] & without | bit
+        # The neighbours of both have one less than before, and the others as many.
+        for t in members(common & self.crowded):
+            if not _is_crowded(t, conflicts[t]):
+                self.crowded ^= 1 << t
+        if _is_crowded(a, conflicts[a]):
+            self.crowded |= bit
+        self.weight[a] = self.weight.get(a, 0.0) + self.weight.get(b, 0.0)
         if b in self.temporaries:
             self.temporaries.add(a)
 
@@ -131,49 +144,58 @@ class _Colouring:
 
     def _simplify(self) -> list[int]:
         """The registers in the order in which they leave the graph: easy ones, else the cheapest to spill."""
-        left = {r for r in self.conflicts if r >= FIRST_VIRTUAL}
-        degree = {r: self.conflicts[r].bit_count() for r in left}
-        easy = [r for r in left if degree[r] < COLOURS]
+        conflicts = self.conflicts
+        degree = {r: others.bit_count() for r, others in conflicts.items() if r >= FIRST_VIRTUAL}
+        easy = [r for r, count in degree.items() if count < COLOURS]
         heapify(easy)
+        left = bits(degree)
         order = []
-        while left:
-            chosen = heappop(easy) if easy else min(left, key=lambda r: self._spill_cost(r, degree[r]))
-            if chosen not in left:
-                continue
+        while degree:
+            chosen = heappop(easy) if easy else self._cheapest(degree)
             order.append(chosen)
-            left.discard(chosen)
-            for other in members(self.conflicts[chosen]):
-                if other in left:
-                    degree[other] -= 1
-                    if degree[other] == COLOURS - 1:
-                        heappush(easy, other)
+            del degree[chosen]
+            left ^= 1 << chosen
+            for other in members(conflicts[chosen] & left):
+                degree[other] -= 1
+                if degree[other] == COLOURS - 1:
+                    heappush(easy, other)
         return order
 
-    def _spill_cost(self, register: int, degree: int) -> tuple[bool, float, int]:
-        return register in self.temporaries, self.graph.weight.get(register, 0.0) / max(degree, 1), register
+    def _cheapest(self, degree: Mapping[int, int]) -> int:
+        """Which to spill of registers with so many neighbours each; what stands for a spilled one only if all do."""
+        candidates = degree.keys() - self.temporaries or degree
+        weight = self.weight
+        return min([(weight.get(r, 0.0) / degree[r], r) for r in candidates])[1]
 
     def _select(self, order: list[int]) -> tuple[dict[int, int], list[int]]:
         colours = {r: r for r in ALLOCATABLE}
+        having = {r: 1 << r for r in ALLOCATABLE}
         spilled = []
         wishes = self._wishes()
         for register in reversed(order):
-            taken = {colours[t] for t in members(self.conflicts[register]) if t in colours}
-            free = [r for r in ALLOCATABLE if r not in taken]
-            if not free:
+            conflicts = self.conflicts[register]
+            wished = [colours[t] for t in wishes.get(register, ()) if t in colours]
+            colour = next((c for c in (*wished, *ALLOCATABLE) if not conflicts & having[c]), None)
+            if colour is None:
                 spilled.append(register)
                 continue
-            wished = [colours[t] for t in wishes.get(register, ()) if colours.get(t) in free]
-            colours[register] = wished[0] if wished else free[0]
+            colours[register] = colour
+            having[colour] |= 1 << register
         return colours, spilled
 
     def _wishes(self) -> dict[int, list[int]]:
         """For each register those that a copy still connects it with."""
         wishes: dict[int, list[int]] = {}
-        for a, b, _ in self.graph.copies:
-            a, b = self._root(a), self._root(b)
-            wishes.setdefault(a, []).append(b)
-            wishes.setdefault(b, []).append(a)
+        for copy in self.copies:
+            a, b = self._root(copy[0]), self._root(copy[1])
+            if a != b:
+                wishes.setdefault(a, []).append(b)
+                wishes.setdefault(b, []).append(a)
         return wishes
+
+
+def _is_crowded(register: int, conflicts: int) -> bool:
+    return register < FIRST_VIRTUAL or conflicts.bit_count() >= COLOURS
 
 
 # Spilling
@@ -192,55 +214,59 @@ class _Home:
         return MInsn(LOAD64, into, FRAME_POINTER, slot=self.slot, position=position)
 
 
-def _spill(function: MFunction, registers: list[int], count: int) -> tuple[set[int], set[Slot]]:
+def _spill(function: MFunction, steps: Steps, homes: Mapping[int, _Home]) -> tuple[list[MBlock], set[int]]:
     """Keep registers in memory, or make them again, around every instruction that names them.
 
-    Gives the short-lived registers that stand for them, and the slots. `count` numbers slots from there on.
+    Gives the blocks that changed, and the short-lived registers that stand there for what was spilled.
     """
-    makers = _makers(function, set(registers))
-    homes = {
-        register: _Home(Slot(8, 8, f"spill{count + index:04}"), makers.get(register))
-        for index, register in enumerate(registers)
-    }
+    spilled = bits(homes)
+    changed: list[MBlock] = []
     made: set[int] = set()
     for block in function.blocks:
+        if not any((read | written) & spilled for _, _, _, read, written in steps[block]):
+            continue
+        changed.append(block)
         body: list[MInsn] = []
-        for insn in block.instructions():
-            _spill_around(function, insn, homes, body, made)
+        for step in steps[block]:
+            if (step[3] | step[4]) & spilled:
+                _spill_around(function, step, homes, body, made)
+            else:
+                body.append(step[0])
         if block.end:
             body.pop()
         block.body = body
-    return made, {home.slot for home in homes.values()}
+    return changed, made
 
 
-def _makers(function: MFunction, registers: set[int]) -> dict[int, MInsn]:
-    """For each register that one instruction alone writes, which gives the same value anywhere, that instruction."""
-    defining: dict[int, list[MInsn]] = {}
-    for insn in function.instructions():
-        for register in insn.defs():
-            if register in registers:
-                defining.setdefault(register, []).append(insn)
-    return {r: found[0] for r, found in defining.items() if len(found) == 1 and _can_be_made_again(found[0])}
+def _note_makers(graph: Interference, blocks: Iterable[MBlock], registers: int, makers: dict[int, MInsn]) -> None:
+    """Find what makes registers of a set again, and what it costs, in slots, to do so before each use, not to keep it.
 
-
-def _costs_of_makers(function: MFunction) -> dict[int, float]:
-    """What it costs, in slots, to make again before each use a register that can be, and not to keep it.
-
-    A copy of it is replaced by what makes it, any other use gets that before it, and the one that is kept goes.
+    That can be where one instruction alone writes the register, which gives the same value anywhere. A copy of it is
+    replaced by what makes it, any other use gets that before it, and the one that is kept goes.
     """
-    makers = _makers(function, {register for insn in function.instructions() for register in insn.defs()})
+    defining: dict[int, MInsn | None] = {}
+    for block in blocks:
+        for insn, _, defs, _, written in graph.steps[block]:
+            if written & registers:
+                for register in defs:
+                    defining[register] = None if register in defining else insn
+    found = {r: insn for r, insn in defining.items() if insn and registers >> r & 1 and _can_be_made_again(insn)}
+    makers |= found
+    among = bits(found)
     costs: dict[int, float] = {}
-    for block in function.blocks:
+    for block in blocks:
         frequency = 10.0 ** min(block.depth, 6)
-        for insn in block.instructions():
-            for register in insn.uses():
-                if register in makers:
-                    more = _slots(makers[register]) - insn.is_copy
+        for insn, uses, defs, read, written in graph.steps[block]:
+            if not (read | written) & among:
+                continue
+            for register in uses:
+                if register in found:
+                    more = _slots(found[register]) - insn.is_copy
                     costs[register] = costs.get(register, 0.0) + frequency * more
-            for register in insn.defs():
-                if register in makers:
+            for register in defs:
+                if register in found:
                     costs[register] = costs.get(register, 0.0) - frequency * _slots(insn)
-    return costs
+    graph.weight |= costs
 
 
 def _slots(maker: MInsn) -> int:
@@ -252,9 +278,11 @@ def _can_be_made_again(insn: MInsn) -> bool:
     return not insn.raw and insn.row.kind in (Kind.ALU, Kind.LOAD_IMM64) and not insn.uses()
 
 
-def _spill_around(function: MFunction, insn: MInsn, homes: dict[int, _Home], body: list[MInsn], made: set[int]) -> None:
+def _spill_around(
+    function: MFunction, step: Step, homes: Mapping[int, _Home], body: list[MInsn], made: set[int]
+) -> None:
     """Append an instruction, with what fetches its spilled operands before it and what stores its result after it."""
-    uses, defs = insn.uses(), insn.defs()
+    insn, uses, defs, _, _ = step
     stores: list[MInsn] = []
     for register in dict.fromkeys((*uses, *defs)):
         home = homes.get(register)
