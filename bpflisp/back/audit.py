@@ -9,16 +9,19 @@ store or make values again; what it left out may only be a copy, or a value that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
+from bpflisp.back.graph import reverse_postorder
 from bpflisp.back.machine import ADD_IMM, FIRST_VIRTUAL, MOV_IMM, MBlock, MFunction, MInsn
 from bpflisp.ir.ssa import Slot
-from bpflisp.lean import dataclass, replace
+from bpflisp.lean import dataclass
 from bpflisp.spec.isa import ALU32, ALU_CODES, FRAME_POINTER, LD_IMM64_OPCODE, Kind, Op
 
 Place = int | Slot
 State = dict[Place, frozenset[int]]
-"""Place -> the registers of the code before whose values are there."""
+"""Place -> the registers of the code before whose values are there, of the places that hold any."""
+
+NOTHING: frozenset[int] = frozenset()
 
 
 class AuditError(Exception):
@@ -27,28 +30,36 @@ class AuditError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The code before allocation: its blocks' instructions, copied, and how each value is made that can be again."""
+    """The code before allocation: its blocks' instructions, copied, and the registers whose value can be made again.
+
+    `makers` has for each value that is made which registers have that one alone; `made` has all of these.
+    """
 
     blocks: Mapping[MBlock, list[MInsn]]
-    makers: Mapping[int, MInsn]
+    makers: Mapping[Hashable, frozenset[int]]
+    made: frozenset[int]
 
 
 def snapshot(function: MFunction) -> Snapshot:
     """Number the instructions and copy them. To be taken before allocation."""
     number = 0
     blocks: dict[MBlock, list[MInsn]] = {}
-    definitions: dict[int, list[MInsn]] = {}
+    definitions: dict[int, MInsn | None] = {}
     for block in function.blocks:
-        blocks[block] = []
+        blocks[block] = twins = []
         for insn in block.instructions():
             number += 1
             insn.number = number
-            twin = replace(insn)
-            blocks[block].append(twin)
+            twin = insn.copy()
+            twins.append(twin)
             for register in twin.defs():
-                definitions.setdefault(register, []).append(twin)
-    makers = {r: found[0] for r, found in definitions.items() if len(found) == 1 and _is_maker(found[0])}
-    return Snapshot(blocks, {r: maker for r, maker in makers.items() if r >= FIRST_VIRTUAL})
+                definitions[register] = None if register in definitions else twin
+    makers: dict[Hashable, set[int]] = {}
+    for register, only in definitions.items():
+        if only and register >= FIRST_VIRTUAL and _is_maker(only):
+            makers.setdefault(_what_it_makes(only), set()).add(register)
+    same = {what: frozenset(registers) for what, registers in makers.items()}
+    return Snapshot(blocks, same, NOTHING.union(*same.values()))
 
 
 def _is_maker(insn: MInsn) -> bool:
@@ -59,25 +70,26 @@ def _is_maker(insn: MInsn) -> bool:
 
 def audit(before: Snapshot, function: MFunction) -> None:
     """Raise AuditError unless every instruction reads, after allocation, what it read before."""
-    states: dict[MBlock, State | None] = dict.fromkeys(function.blocks)
-    entry = function.blocks[0]
-    states[entry] = {register: frozenset({register}) for register in range(FRAME_POINTER)}
-    todo = [entry]
-    while todo:
-        block = todo.pop()
-        known = states[block]
-        assert known is not None
-        state = _Walk(dict(known), before).block(block)
-        for target in block.targets:
-            old = states[target]
-            new = state if old is None else _meet(old, state)
-            if new != old:
-                states[target] = new
-                todo.append(target)
+    order = reverse_postorder(function)
+    states: dict[MBlock, State] = {order[0]: {register: frozenset({register}) for register in range(FRAME_POINTER)}}
+    waiting = {order[0]}
+    while waiting:
+        for block in order:
+            if block not in waiting:
+                continue
+            waiting.discard(block)
+            state = _Walk(dict(states[block]), before).block(block)
+            for target in block.targets:
+                old = states.get(target)
+                new = state if old is None else _meet(old, state)
+                if new != old:
+                    states[target] = new
+                    waiting.add(target)
 
 
 def _meet(a: State, b: State) -> State:
-    return {place: both for place in a if (both := a[place] & b.get(place, frozenset()))}
+    """What both have."""
+    return {place: both for place, held in a.items() if place in b and (both := held & b[place])}
 
 
 class _Walk:
@@ -88,37 +100,41 @@ class _Walk:
         self.before = before
 
     def block(self, block: MBlock) -> State:
-        waiting = list(self.before.blocks[block])
+        waiting = iter(self.before.blocks[block])
         for insn in block.instructions():
             if insn.number == 0:
                 self._added(insn)
                 continue
-            while waiting and waiting[0].number != insn.number:
-                self._left_out(waiting.pop(0))
-            if not waiting:
+            for old in waiting:
+                if old.number == insn.number:
+                    self._both(old, insn)
+                    break
+                self._left_out(old)
+            else:
                 raise AuditError(f"{insn} stands where it did not before")
-            self._both(waiting.pop(0), insn)
         for old in waiting:
             self._left_out(old)
         return self.state
 
-    def _holds(self, place: Place, register: int) -> bool:
-        return register in self.state.get(place, frozenset())
+    def _set(self, place: Place, held: frozenset[int]) -> None:
+        if held:
+            self.state[place] = held
+        else:
+            self.state.pop(place, None)
 
     def _forget(self, register: int) -> None:
         """The register of the code before gets a new value: no place has it any more."""
-        gone = {register}
-        self.state = {place: held - gone if register in held else held for place, held in self.state.items()}
+        for place in [place for place, held in self.state.items() if register in held]:
+            self._set(place, self.state[place] - {register})
 
     def _added(self, insn: MInsn) -> None:
         kind = insn.row.kind
         if kind is Kind.STORE and insn.slot is not None and insn.dst == FRAME_POINTER:
-            self.state[insn.slot] = self.state.get(insn.src, frozenset())
+            self._set(insn.slot, self.state.get(insn.src, NOTHING))
         elif kind is Kind.LOAD and insn.slot is not None and insn.src == FRAME_POINTER:
-            self.state[insn.dst] = self.state.get(insn.slot, frozenset())
+            self._set(insn.dst, self.state.get(insn.slot, NOTHING))
         elif _is_maker(insn):
-            same = (r for r, maker in self.before.makers.items() if _same_value(maker, insn))
-            self.state[insn.dst] = frozenset(same)
+            self._set(insn.dst, self.before.makers.get(_what_it_makes(insn), NOTHING))
         else:
             raise AuditError(f"{insn} was added, and does more than move a value")
 
@@ -126,7 +142,7 @@ class _Walk:
         """A copy, or what makes the one value that its register ever has: places that have it already stay right."""
         if old.is_copy:
             self._copied(old)
-        elif old.dst not in self.before.makers:
+        elif old.dst not in self.before.made:
             raise AuditError(f"{old} was left out")
 
     def _copied(self, old: MInsn) -> None:
@@ -140,33 +156,43 @@ class _Walk:
     def _both(self, old: MInsn, new: MInsn) -> None:
         if not _corresponds(old, new):
             raise AuditError(f"{old} became {new}")
-        for register, place in _reads(old, new):
-            if not self._holds(place, register):
+        reads, writes = _pairs(old.uses(), new.uses()), _pairs(old.defs(), new.defs())
+        if any(a != b and a < FIRST_VIRTUAL for a, b in (*reads, *writes)):
+            raise AuditError(f"{old} became {new}")
+        for register, place in reads:
+            if register not in self.state.get(place, NOTHING):
                 raise AuditError(f"{new} reads r{place}, which does not hold register {register}: {self.state}")
         if old.is_copy:
-            self.state[new.dst] = self.state.get(new.src, frozenset())
+            self._set(new.dst, self.state.get(new.src, NOTHING))
             self._copied(old)
             return
-        writes = list(zip(old.defs(), new.defs(), strict=True))
         for register, _ in writes:
             self._forget(register)
         for register, place in writes:
             self.state[place] = frozenset({register})
 
 
-def _reads(old: MInsn, new: MInsn) -> list[tuple[int, int]]:
-    return list(zip(old.uses(), new.uses(), strict=True))
+def _pairs(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(zip(before, after, strict=True))
 
 
 def _corresponds(old: MInsn, new: MInsn) -> bool:
-    """Whether the two are one instruction with other registers."""
-    fields = ("opcode", "off", "imm", "imm_high", "symbol", "slot", "core", "raw")
-    same = all(getattr(old, name) == getattr(new, name) for name in fields)
-    pairs = [(old.dst, new.dst), (old.src, new.src), *_reads(old, new), *zip(old.defs(), new.defs(), strict=True)]
-    return same and all(a == b for a, b in pairs if a < FIRST_VIRTUAL)
+    """Whether the two are one instruction with other registers for the virtual ones."""
+    return (
+        old.opcode == new.opcode
+        and old.off == new.off
+        and old.imm == new.imm
+        and old.imm_high == new.imm_high
+        and old.symbol == new.symbol
+        and old.slot == new.slot
+        and old.core == new.core
+        and old.raw == new.raw
+        and (old.dst == new.dst or old.dst >= FIRST_VIRTUAL)
+        and (old.src == new.src or old.src >= FIRST_VIRTUAL)
+    )
 
 
-def _same_value(a: MInsn, b: MInsn) -> bool:
-    fields = ("opcode", "imm", "imm_high", "symbol", "slot")
-    same = all(getattr(a, name) == getattr(b, name) for name in fields)
-    return same and (a.opcode != LD_IMM64_OPCODE or a.src == b.src)
+def _what_it_makes(insn: MInsn) -> Hashable:
+    """The same for two instructions that make the same value."""
+    pseudo = insn.src if insn.opcode == LD_IMM64_OPCODE else 0
+    return insn.opcode, pseudo, insn.imm, insn.imm_high, insn.symbol, insn.slot

@@ -87,11 +87,25 @@ class MInsn:
         """Whether it is `dst = r10 + imm`, which emission writes as two instructions."""
         return self.opcode == ADD_IMM and self.src == FRAME_POINTER
 
+    def copy(self) -> MInsn:
+        """Another one with the same fields."""
+        return MInsn(
+            *(self.opcode, self.dst, self.src, self.off, self.imm, self.imm_high),
+            position=self.position,
+            symbol=self.symbol,
+            core=self.core,
+            slot=self.slot,
+            reads=self.reads,
+            writes=self.writes,
+            raw=self.raw,
+            number=self.number,
+        )
+
     def uses(self) -> tuple[int, ...]:
         """Registers that are read; r10 aside, which never changes."""
         if self.raw or self.is_lea:
             return self.reads
-        role = _role(self.opcode, self.off, self.imm)
+        role = _ROLES.get(self.opcode) or _role(self)
         dst, src = self.dst, self.src
         found = self.reads
         if role & _READS_SRC and src != FRAME_POINTER:
@@ -104,7 +118,7 @@ class MInsn:
         """Registers that are written, by a call's clobbering too."""
         if self.raw:
             return self.writes
-        role = _role(self.opcode, self.off, self.imm)
+        role = _ROLES.get(self.opcode) or _role(self)
         if role & _WRITES_DST:
             return (self.dst, *self.writes)
         if role & _WRITES_SRC:
@@ -116,14 +130,19 @@ class MInsn:
 
 _READS_DST, _READS_SRC, _READS_R0, _WRITES_DST, _WRITES_SRC, _WRITES_R0, _CLOBBERS = (1 << bit for bit in range(7))
 _MOVES = frozenset({Op.MOV, Op.MOVSX8, Op.MOVSX16, Op.MOVSX32})
+_ROLES: dict[int, int] = {}
+"""By opcode, what instructions do with their register fields, of those met so far: an offset or an immediate makes no
+difference to that but to an atomic's."""
 
 
-def _role(opcode: int, off: int, imm: int) -> int:
-    """What an instruction does with its register fields. Offset and immediate matter where they select it alone."""
-    cls = opcode & 7
-    if cls == STX:
-        return _role_of(opcode, 0, imm if opcode & 0xE0 == MODE_ATOMIC else 0)
-    return _role_of(opcode, off if cls in (ALU32, ALU64) else 0, 0)
+def _role(insn: MInsn) -> int:
+    """What an instruction does with its register fields."""
+    role = _ROLES.get(insn.opcode)
+    if role is None:
+        if insn.opcode & 7 == STX and insn.opcode & 0xE0 == MODE_ATOMIC:
+            return _role_of(insn.opcode, 0, insn.imm)
+        role = _ROLES[insn.opcode] = _role_of(insn.opcode, insn.off if insn.opcode & 7 in (ALU32, ALU64) else 0, 0)
+    return role
 
 
 @cache

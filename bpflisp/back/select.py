@@ -7,7 +7,8 @@ arguments into r1 to r5; the allocator coalesces these copies. Edges become copi
 
 from __future__ import annotations
 
-from functools import singledispatchmethod
+from collections.abc import Callable
+from typing import Any
 
 from bpflisp.back.edges import place_edge_copies
 from bpflisp.back.machine import ADD_IMM, ARGUMENTS, MOV_IMM, MOV_REG, BackError, MBlock, MFunction, MInsn, Symbol, lea
@@ -124,12 +125,13 @@ class _Selector:
 
     # Instructions
 
-    @singledispatchmethod
     def _select(self, instr: Instr) -> None:
-        raise BackError(f"no machine form for {type(instr).__name__}", instr.position)
+        form = _FORMS.get(type(instr))
+        if form is None:
+            raise BackError(f"no machine form for {type(instr).__name__}", instr.position)
+        form(self, instr)
 
-    @_select.register
-    def _(self, instr: ssa.Binary) -> None:
+    def _binary(self, instr: ssa.Binary) -> None:
         left, right = instr.args
         cls = ALU64 if instr.width == 64 else ALU32
         if instr.op in _COMMUTATIVE and self._better_swapped(instr):
@@ -168,8 +170,7 @@ class _Selector:
         """Whether the instruction at hand is the only one to use the value, and in its own block."""
         return self.uses.get(value, 0) == 1 and value in self.local
 
-    @_select.register
-    def _(self, instr: ssa.Extend) -> None:
+    def _extend(self, instr: ssa.Extend) -> None:
         source = self.value(instr.args[0])
         result = self.register(instr)
         if instr.signed:
@@ -180,16 +181,13 @@ class _Selector:
             self.emit(MOV_REG, result, source)
             self.emit(ALU64 | ALU_CODES[Op.AND], result, imm=(1 << instr.bits) - 1)
 
-    @_select.register
-    def _(self, instr: ssa.ByteOrder) -> None:
+    def _byte_order(self, instr: ssa.ByteOrder) -> None:
         result = self.register(instr)
         self.copy(result, instr.args[0])
         opcode = ALU64 | isa.END_CODE if instr.op is Op.SWAP else ALU32 | SRC_REG | isa.END_CODE
         self.emit(opcode, result, imm=instr.bits)
 
-    @_select.register(ssa.Load)
-    @_select.register(ssa.ContextLoad)
-    def _(self, instr: ssa.Load | ssa.ContextLoad) -> None:
+    def _load(self, instr: ssa.Load | ssa.ContextLoad) -> None:
         mode = isa.MODE_MEMSX if instr.signed else isa.MODE_MEM
         opcode = isa.LDX | mode | isa.SIZE_BITS[instr.size]
         base, slot, off = self._address(instr.args[0], instr.off)
@@ -207,9 +205,7 @@ class _Selector:
             return base, None, 0
         return self.value(address), None, off
 
-    @_select.register(ssa.Store)
-    @_select.register(ssa.ContextStore)
-    def _(self, instr: ssa.Store | ssa.ContextStore) -> None:
+    def _store(self, instr: ssa.Store | ssa.ContextStore) -> None:
         address, value = instr.args
         base, slot, off = self._address(address, instr.off)
         stored = signed(value.number, instr.size * 8) if isinstance(value, ssa.Const) else None
@@ -221,8 +217,7 @@ class _Selector:
             insn = self.emit(isa.STX | isa.MODE_MEM | isa.SIZE_BITS[instr.size], base, source, off)
         insn.slot, insn.core = slot, instr.core
 
-    @_select.register
-    def _(self, instr: ssa.Zero) -> None:
+    def _zero(self, instr: ssa.Zero) -> None:
         slot = instr.args[0]
         if not isinstance(slot, Slot):
             raise BackError("only a stack slot is zeroed as a whole", instr.position)
@@ -230,8 +225,7 @@ class _Selector:
             insn = self.emit(isa.ST | isa.MODE_MEM | isa.SIZE_BITS[size], FRAME_POINTER, off=off)
             insn.slot = slot
 
-    @_select.register
-    def _(self, instr: ssa.Atomic) -> None:
+    def _atomic(self, instr: ssa.Atomic) -> None:
         base, slot, off = self._address(instr.args[0], instr.off)
         opcode = isa.STX | isa.MODE_ATOMIC | isa.SIZE_BITS[instr.size]
         fetch = ssa.has_result(instr)
@@ -250,8 +244,7 @@ class _Selector:
             insn = self.emit(opcode, base, source, off, imm)
         insn.slot = slot
 
-    @_select.register
-    def _(self, instr: ssa.Call) -> None:
+    def _call(self, instr: ssa.Call) -> None:
         if len(instr.args) > len(ARGUMENTS):
             raise BackError(f"a call takes up to five arguments, and here are {len(instr.args)}", instr.position)
         for register, value in sorted(zip(ARGUMENTS, instr.args, strict=False), key=lambda pair: _late(pair[1])):
@@ -265,8 +258,7 @@ class _Selector:
         if self.uses.get(instr):
             self.emit(MOV_REG, self.register(instr), 0)
 
-    @_select.register
-    def _(self, instr: ssa.Asm) -> None:
+    def _asm(self, instr: ssa.Asm) -> None:
         for register, value in zip(instr.inputs, instr.args, strict=True):
             self.copy(register, value)
         raw = instr.insn
@@ -303,6 +295,21 @@ class _Selector:
             return MInsn(cls | isa.JUMP_CODES[op], self.value(left), imm=imm, position=self.position)
         first, second = self.value(left), self.value(right)
         return MInsn(cls | SRC_REG | isa.JUMP_CODES[op], first, second, position=self.position)
+
+
+_FORMS: dict[type[Instr], Callable[[_Selector, Any], None]] = {
+    ssa.Binary: _Selector._binary,
+    ssa.Extend: _Selector._extend,
+    ssa.ByteOrder: _Selector._byte_order,
+    ssa.Load: _Selector._load,
+    ssa.ContextLoad: _Selector._load,
+    ssa.Store: _Selector._store,
+    ssa.ContextStore: _Selector._store,
+    ssa.Zero: _Selector._zero,
+    ssa.Atomic: _Selector._atomic,
+    ssa.Call: _Selector._call,
+    ssa.Asm: _Selector._asm,
+}
 
 
 def _late(argument: Value) -> int:
