@@ -20,6 +20,7 @@ from simulator.network import Device, Neighbourhood, Route
 from simulator.objects import Objects
 from simulator.program import MapDef, Object, Program
 from simulator.timers import Timers
+from simulator.variables import Variables
 
 if TYPE_CHECKING:
     from bpflisp.spec.btf import Btf
@@ -190,6 +191,11 @@ class World:
         for definition in maps:
             self.add_map(definition)
         self._fill()
+
+    @property
+    def variables(self) -> Variables:
+        """The global variables of its objects, by name, to be read and set."""
+        return Variables(self.maps)
 
     def add_programs(self, programs: Mapping[str, Program]) -> None:
         """Makes programs known by name, so that prog arrays can name them."""

@@ -12,6 +12,7 @@ from bpflisp.cli.compiling import compile_options, wishes
 from bpflisp.cli.errors import REFUSED, UNREADABLE, CommandError, fail
 from bpflisp.cli.inputs import known_kernels, load_object
 from bpflisp.cli.progress import progress
+from bpflisp.cli.settings import setting_options, settings
 from bpflisp.cli.verdicts import FORMATS, write
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
 @click.option("--budget", "budget_file", metavar="FILE", help="Fail where a program needs more than this file allows.")
 @click.option("--update-budget", is_flag=True, help="Write to the budget what the programs need now.")
+@setting_options
 @compile_options
 def command(
     files: tuple[str, ...],
@@ -34,6 +36,8 @@ def command(
     form: str,
     budget_file: str | None,
     update_budget: bool,
+    variables: tuple[str, ...],
+    max_entries: tuple[str, ...],
     mcpu: str,
     opt: str,
     without: tuple[str, ...],
@@ -43,17 +47,19 @@ def command(
     Exit code 0: all are accepted. 1: some are refused, or exceed their budget. 2: usage, or a file that cannot be read.
     """
     asked, how = known_kernels(kernels), wishes(mcpu, opt, without)
-    budget = _budget(budget_file, update_budget)
+    budget, chosen = _budget(budget_file, update_budget), settings(variables, max_entries)
     checked: list[Checked] = []
     unread: dict[str, str] = {}
     with progress(len(files)) as now:
         for file in files:
             now(file)
             try:
-                obj = load_object(file, kernel_btf, how)
+                obj = load_object(file, kernel_btf, how, **chosen)
             except CommandError as problem:
                 unread[file] = problem.message
                 continue
+            for note in obj.notes:
+                click.echo(f"{file}: note: {note}", err=True)
             if budget is not None and update_budget:
                 budget.keep_only(file, obj.programs)
             for each in _verdicts(file, obj, asked, kernel_btf):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bpflisp.cli.errors import UNREADABLE, CommandError, fail
 from bpflisp.diagnostics import error
@@ -15,25 +15,22 @@ if TYPE_CHECKING:
     from simulator import Object, Program
 
 
-def load_object(path: str, kernel_btf: str | None = None, how: Wishes | None = None) -> Object:
-    """The object, or the Lisp source compiled (so `how`), at a path."""
+def load_object(path: str, kernel_btf: str | None = None, how: Wishes | None = None, **settings: Any) -> Object:
+    """The object, or the Lisp source compiled (so `how`), at a path; `settings` as `cli.settings` reads them."""
     from bpflisp.cli.compiling import Wishes, compiled
 
     if Path(path).suffix == ".lisp":
-        return loaded(compiled(path, how or Wishes(), exit_code=UNREADABLE).elf, path, kernel_btf)
-    return loaded(path, path, kernel_btf)
+        return loaded(compiled(path, how or Wishes(), exit_code=UNREADABLE).elf, path, kernel_btf, **settings)
+    return loaded(path, path, kernel_btf, **settings)
 
 
-def loaded(what: str | bytes, path: str, kernel_btf: str | None) -> Object:
+def loaded(what: str | bytes, path: str, kernel_btf: str | None, **settings: Any) -> Object:
     """The object of a file, or of the bytes that were made of it."""
     from simulator import LoadError, load
 
     try:
-        return (
-            load(what, name=path, kernel_btf=kernel_btf)
-            if isinstance(what, bytes)
-            else load(what, kernel_btf=kernel_btf)
-        )
+        name = path if isinstance(what, bytes) else ""
+        return load(what, name=name, kernel_btf=kernel_btf, **settings)
     except LoadError as problem:
         raise CommandError(str(problem)) from None
     except OSError as problem:

@@ -11,10 +11,11 @@ import click
 from bpflisp.cli.compiling import compile_options, wishes
 from bpflisp.cli.errors import REFUSED, CommandError, fail
 from bpflisp.cli.inputs import known_engine, load_object, packets, program_of
+from bpflisp.cli.settings import setting_options, settings
 from bpflisp.diagnostics import error
 
 if TYPE_CHECKING:
-    from simulator import Outcome, Program, World
+    from simulator import Object, Outcome, Program, World
 
 
 @click.command("run")
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--packet", "given", multiple=True, metavar="HEX|FILE.pcap|EXPR", help="Packets; may be repeated.")
 @click.option("--engine", default="python", show_default=True, metavar="E", help="reference, python, native or kernel.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each packet.")
+@setting_options
 @compile_options
 def command(
     file: str,
@@ -30,25 +32,35 @@ def command(
     given: tuple[str, ...],
     engine: str,
     as_json: bool,
+    variables: tuple[str, ...],
+    max_entries: tuple[str, ...],
     mcpu: str,
     opt: str,
     without: tuple[str, ...],
 ) -> int:
     """Run packets, one after the other, through a program in one world."""
-    from simulator import World
-
     known_engine(engine)
-    obj = load_object(file, how=wishes(mcpu, opt, without))
+    obj = load_object(file, None, wishes(mcpu, opt, without), **settings(variables, max_entries))
     program = program_of(obj, name)
     inputs: list[bytes | None] = [packet for text in given for packet in packets(text)]
     if not given:
         _require_no_packet(program)
         inputs = [None]
     failed = False
-    for number, outcome in enumerate(_outcomes(program, inputs, World(obj), engine), 1):
+    for number, outcome in enumerate(_outcomes(program, inputs, _world(obj), engine), 1):
         click.echo(json.dumps(_as_dict(program, outcome)) if as_json else _as_text(program, outcome, number))
         failed = failed or outcome.fault is not None
     return REFUSED if failed else 0
+
+
+def _world(obj: Object) -> World:
+    """The object's maps, where the kernel would make them."""
+    from simulator import MapError, World
+
+    try:
+        return World(obj)
+    except MapError as problem:
+        fail("map", str(problem), where=obj.path, help="--max-entries MAP=N sizes a map that has none")
 
 
 def _require_no_packet(program: Program) -> None:

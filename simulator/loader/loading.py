@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from bpflisp.spec import elf, programs
 from bpflisp.spec.btf import Btf, BtfError, BtfKind
@@ -16,6 +17,7 @@ from simulator.loader.externs import Externs, KconfigValue, resolve_externs
 from simulator.loader.fixup import kernel_ready
 from simulator.loader.maps import MapTable, data_map, load_maps, struct_ops_members
 from simulator.loader.object_file import Function, ObjectFile, is_text
+from simulator.loader.settings import Settings, apply_settings, without_size
 from simulator.observers import tell_loaded
 from simulator.program import MapDef, Object, Program
 
@@ -33,6 +35,8 @@ def load(
     kconfig: Mapping[str, KconfigValue] = _NONE,
     ksyms: Mapping[str, int] = _NONE,
     kernel_btf: str | Path | bytes | Btf | None = None,
+    variables: Mapping[str, Any] = _NONE,
+    max_entries: Mapping[str, int] = _NONE,
     type: str = "",
     name: str = "",
 ) -> Object:
@@ -40,28 +44,36 @@ def load(
 
     `source` is a path, or the bytes of an ELF object made by any compiler. `kconfig` and `ksyms` give externs their
     values. `kernel_btf` is what CO-RE records are resolved against, a path or bytes; without it the object's own BTF
-    is, and `Object.notes` says so. `type` is the program type of sections whose name tells none. `name` stands for the
-    file's name where bytes are given; data maps are called after it. Raises LoadError, OSError where a file cannot be
-    read, and the compiler's CompileError.
+    is, and `Object.notes` says so. `variables` are set as user space does before it loads an object: name of a variable
+    in `.rodata`, `.data` or `.bss` -> its value, given as a map's values are; `max_entries` sizes maps by name. `type`
+    is the program type of sections whose name tells none. `name` stands for the file's name where bytes are given; data
+    maps are called after it. Raises LoadError, OSError where a file cannot be read, and the compiler's CompileError.
     """
     data, path = _read(source, name)
     file = ObjectFile(data, path, Path(path).name.split(".")[0])
     kernel = _kernel(path, kernel_btf)
     try:
-        return tell_loaded(_load_parts(file, kconfig, ksyms, kernel, type))
+        return tell_loaded(_load_parts(file, kconfig, ksyms, kernel, Settings(variables, max_entries), type))
     except BtfError as error:
         # The parts say more where they can; this is what lazy reading finds late.
         raise file.error(str(error), ".BTF") from None
 
 
 def _load_parts(
-    file: ObjectFile, kconfig: Mapping[str, KconfigValue], ksyms: Mapping[str, int], kernel: Btf | None, type: str
+    file: ObjectFile,
+    kconfig: Mapping[str, KconfigValue],
+    ksyms: Mapping[str, int],
+    kernel: Btf | None,
+    settings: Settings,
+    type: str,
 ) -> Object:
     externs = resolve_externs(file, kconfig, ksyms, kernel)
     btf = kernel_ready(file, externs.offsets)
     kconfig_map = data_map(file, btf, ".kconfig", externs.kconfig, True) if externs.kconfig else None
     notes = _apply_core(file, kernel)
     maps = load_maps(file, btf, kconfig_map)
+    apply_settings(file, btf, maps, settings)
+    notes += without_size(maps)
     loaded = _Programs(file, btf, maps, externs, kernel, type).load()
     return Object(file.path, loaded, {definition.name: definition for definition in maps.maps}, btf, notes)
 
