@@ -19,7 +19,7 @@ from bpflisp.back.compile import compile_function
 from bpflisp.back.machine import BackError, Code, MFunction
 from bpflisp.diagnostics import Diagnostic, Diagnostics, Source, Span, error
 from bpflisp.front.check import check_program
-from bpflisp.front.check_objects import check_uncalled
+from bpflisp.front.check_objects import check_hidden, check_uncalled
 from bpflisp.front.lower import lower, lower_subprogram
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
 from bpflisp.front.read import read_unit
@@ -103,6 +103,7 @@ def _compile(unit: Unit, source: Source, found: Diagnostics, choices: Choices) -
         help = "(defprog name (:type :xdp) ...)"
         found.add(error("no-program", "the source defines no program", where=source.name, help=help))
     found.raise_errors()
+    check_hidden(unit)
     check_uncalled(unit)
     found.raise_errors()
     functions = [lower(unit.programs[name].symbol, tree, unit.programs[name].span) for name, tree in trees.items()]

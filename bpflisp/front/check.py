@@ -11,13 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bpflisp.diagnostics import Diagnostic, Span, warning
-from bpflisp.front import tree
+from bpflisp.front import hints, tree
 from bpflisp.front.objects import SubprogramDecl
 from bpflisp.front.tree import Local, Tree
 from bpflisp.front.types import NEVER, SCALARS, U32, U64, UNKNOWN, Number, Pointer, Region, c_name
 from bpflisp.front.unit import ProgramDecl, Unit
 from bpflisp.lean import dataclass, field, replace
-from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, T, cells, element_span, fail, intern, text
+from bpflisp.syntax.forms import (
+    NIL,
+    UNQUOTE,
+    UNQUOTE_SPLICING,
+    Character,
+    Cons,
+    FormError,
+    Symbol,
+    T,
+    cells,
+    element_span,
+    fail,
+    intern,
+    text,
+)
 
 _FAMILIES = {"XDP_": ("xdp",), "TC_ACT_": ("sched_cls", "sched_act")}
 """How constants begin -> the types of programs that return them."""
@@ -235,7 +249,8 @@ class Checker:
             return TOLD
         interpreter = self.unit.interpreter
         if name.is_keyword or name is T:
-            return fail("bad-literal", f"`{text(name)}` is no value of a BPF program")
+            help = hints.value(self.unit, name, ())
+            return fail("bad-literal", f"`{text(name)}` is no value of a BPF program", help=help)
         if name in interpreter.variables:
             help = "`defconstant` makes a name that programs see"
             because = f"`{text(name)}` is a variable of compile time"
@@ -248,11 +263,8 @@ class Checker:
                 because=because,
                 help="`let*` binds one after the other",
             )
-        known = sorted({text(each) for scope in self.scopes for each in scope if each.interned})
-        help = "bound here: " + " ".join(known) if known else ""
-        if name.name in self.unit.maps:
-            help = f"`{text(name)}` is a map: (getmap {text(name)} key) reads it"
-        return fail("unbound-variable", f"`{text(name)}` is not bound here", help=help)
+        bound = {each for scope in self.scopes for each in scope if each.interned}
+        return fail("unbound-variable", f"`{text(name)}` is not bound here", help=hints.value(self.unit, name, bound))
 
     def constant_named(self, name: Symbol) -> int | None:
         """What a constant stands for; an error if it is no integer."""
@@ -330,12 +342,15 @@ class Checker:
             return fail(
                 "unknown-form", f"`{text(head)}` is a map, and no form", help=f"(getmap {text(head)} key) reads it"
             )
+        if head in (UNQUOTE, UNQUOTE_SPLICING):
+            help = "a backquote before the form around it makes a template of that"
+            return fail("stray-comma", "a comma outside of a backquote", help=help)
         if head in self.unit.interpreter.functions or head in self.unit.interpreter.special:
             because = "programs are compiled to BPF, which has no Common Lisp at run time"
-            help = "use it in a macro, or in `#.(...)`"
+            help = hints.lisp_function(self.unit, head)
             return fail("lisp-function", f"`{text(head)}` works at compile time alone", because=because, help=help)
-        near = _nearest(name, [*CORE, *LIBRARY, *self.unit.accessors])
-        return fail("unknown-form", f"no form, macro or helper is named `{text(head)}`", help=near)
+        help = hints.form(self.unit, head, [*CORE, *LIBRARY, *self.unit.accessors])
+        return fail("unknown-form", f"no form, macro or helper is named `{text(head)}`", help=help)
 
     @staticmethod
     def _check_list(form: Cons) -> None:
@@ -556,13 +571,6 @@ def _maybe_null(cell: Cons, what: str) -> FormError:
         because=because,
         help=f"test it first: (when-let ((v {text(form, 60)})) ...)",
     )
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, 3, 0.75)
-    return "did you mean " + " or ".join(f"`{each.lower()}`" for each in near) + "?" if near else ""
 
 
 def check_program(unit: Unit, program: ProgramDecl) -> Tree:

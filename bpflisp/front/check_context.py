@@ -152,7 +152,7 @@ def _refused(checker: Checker, part: _Part, write: bool) -> None:
     struct = _struct(checker)
     at = [f for f in struct.fields if f.offset <= part.off < f.offset + f.size] if struct else []
     help = ""
-    if at:
+    if at and part.shown.split("[")[0] != at[0].name.replace("_", "-"):
         field = at[0]
         spelt = field.name.replace("_", "-")
         help = f"(ctx {spelt}{' INDEX' if field.element_size != field.size else ''}) reads what is there: {field.ctype}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bpflisp.front import tree
-from bpflisp.front.check import Checker, core, library
+from bpflisp.front.check import CORE, Checker, core, library
 from bpflisp.front.check_arithmetic import head_of, is_known, is_zero
 from bpflisp.front.tree import Local, LoopMark, Tree
 from bpflisp.front.types import NEVER, U64, UNKNOWN, Never, Number, Pointer, join
@@ -63,6 +63,9 @@ def _cond(checker: Checker, form: Cons) -> Tree:
             raise fail(
                 "bad-clause", f"`{text(clause)}` is no clause of `cond`", element_span(cell), help="((test) body...)"
             )
+        if isinstance(clause.car, Symbol) and clause.car.name in CORE and checker.find(clause.car) is None:
+            problem = f"`{text(clause, 60)}` is no clause of `cond`: it has no test"
+            raise fail("bad-clause", problem, element_span(cell), help=f"two parentheses: ({text(clause, 60)} body...)")
         test = tree.Number(value=1, span=checker.span) if clause.car in _DEFAULTS else checker.value(clause)
         body = checker.progn(clause.cdr) if clause.cdr is not NIL else None
         clauses.append((test, body))

@@ -6,7 +6,7 @@ to the map's size, and given by its address there.
 
 from __future__ import annotations
 
-from bpflisp.front import tree
+from bpflisp.front import hints, tree
 from bpflisp.front.check import TOLD, Checker, core, library, require_memory
 from bpflisp.front.check_arithmetic import head_of
 from bpflisp.front.check_helpers import call_helper, helper_number, require_helper
@@ -29,9 +29,8 @@ def the_map(checker: Checker, cell: Cons, helper: str) -> MapDecl:
     if decl is None and checker.unit.is_broken(name):
         raise TOLD
     if decl is None:
-        known = " ".join(sorted(each.lower() for each in checker.unit.maps))
         problem = f"no map is named `{text(cell.car, 60)}`"
-        raise fail("unknown-map", problem, element_span(cell), help=known and f"there is {known}")
+        raise fail("unknown-map", problem, element_span(cell), help=hints.a_map(checker.unit, cell.car))
     if not maps.compatible(f"bpf_{helper}", decl.type):
         shown = f"`{text(cell.car)}` is a map of type `{decl.type}`, which `{helper.replace('_', '-')}` does not take"
         raise fail("wrong-map-type", shown, element_span(cell))
@@ -52,6 +51,10 @@ def _by_address(checker: Checker, node: Tree, cell: Cons, size: int, what: str, 
         if kind.size is not None and kind.size < size:
             problem = f"the {what} of `{name}` has {size} bytes, and `{shown}` points to {kind.size}"
             raise fail("size-mismatch", problem, element_span(cell))
+        if kind.struct is not None and kind.struct.size > size and not kind.struct.union:
+            problem = f"the {what} of `{name}` has {size} bytes, and `{shown}` points to a struct of {kind.struct.size}"
+            because = "the bytes after the first take no part"
+            checker.warn("size-mismatch", problem, element_span(cell), because=because)
         return node
     if kind is UNKNOWN or isinstance(kind, Never):
         return node

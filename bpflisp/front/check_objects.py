@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpflisp.diagnostics import Span, warning
 from bpflisp.front import tree
-from bpflisp.front.check import TOLD, Checker, library
+from bpflisp.front.check import CORE, TOLD, Checker, library
 from bpflisp.front.check_arithmetic import binary, extend
 from bpflisp.front.check_places import Place, loaded, memory, place, pointer_to
 from bpflisp.front.objects import GlobalDecl, SubprogramDecl
@@ -165,6 +165,15 @@ def callback(checker: Checker, cell: Cons) -> Tree:
         raise fail("unknown-subprogram", problem, element_span(cell), help="(defsubprog name (index context) ...)")
     ensure_checked(checker.unit, decl, checker.program, element_span(cell))
     return tree.FunctionAddress(symbol=decl.symbol, type=Pointer(Region.OTHER), span=checker.span)
+
+
+def check_hidden(unit: Unit) -> None:
+    """Warn of macros that no program sees: forms of the language mean the same whatever macros there are."""
+    for name, cell in unit.interpreter.macro_cells.items():
+        if name.name in CORE and element_span(cell) is not None:
+            problem = f"the macro `{text(name)}` is never called by a program"
+            because = f"`{text(name)}` is a form of the language, which cannot be redefined"
+            unit.found.add(warning("never-called", problem, element_span(cell), because=because))
 
 
 def check_uncalled(unit: Unit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bpflisp.front import tree
+from bpflisp.front import hints, tree
 from bpflisp.front.check import TOLD, Checker, core, require_writable
 from bpflisp.front.check_arithmetic import binary, extend, head_of, swap
 from bpflisp.front.check_binding import assign
@@ -131,7 +131,8 @@ def find_place(checker: Checker, cell: Cons, twice: bool) -> Place:
         if checker.unit.is_broken(name):
             raise TOLD
     shown = text(cell.car, 60)
-    raise fail("bad-place", f"`{shown}` is no place that can be assigned to", element_span(cell))
+    help = hints.place(checker.unit, form)
+    raise fail("bad-place", f"`{shown}` is no place that can be assigned to", element_span(cell), help=help)
 
 
 def _by_defsetf(checker: Checker, form: Cons) -> Place:

@@ -15,6 +15,7 @@ from bpflisp.front.types import (
     c_name,
 )
 from bpflisp.front.unit import Unit
+from bpflisp.spec import maps
 from bpflisp.syntax.evaluator import Scope
 from bpflisp.syntax.forms import (
     NIL,
@@ -58,21 +59,28 @@ def options_of(form: Cons, plist: object, known: tuple[str, ...]) -> dict[str, C
     while isinstance(rest, Cons):
         key = rest.car
         if not isinstance(key, Symbol) or not key.is_keyword:
-            raise fail(
-                "unknown-option", f"an option is expected here, not `{text(key)}`", element_span(rest) or form.span
-            )
+            problem, place = f"an option is expected here, not `{text(key)}`", element_span(rest) or form.span
+            help = f"the options stand without parentheses: ({text(form.car)} name :option value ...)"
+            raise fail("unknown-option", problem, place, help=help if isinstance(key, Cons) else "")
         if key.name not in known:
             raise fail(
                 "unknown-option",
                 f"`{text(form.car)}` has no option `{text(key)}`",
                 element_span(rest) or form.span,
-                help="it has " + " ".join(name.lower() for name in known),
+                help=_option_help(key, known),
             )
         if not isinstance(rest.cdr, Cons):
             raise fail("unknown-option", f"the option `{text(key)}` has no value", element_span(rest) or form.span)
         options[key.name] = rest.cdr
         rest = rest.cdr.cdr
     return options
+
+
+def _option_help(key: Symbol, known: tuple[str, ...]) -> str:
+    """What there is in place of an unknown option; a type of map that stands for one wants its `:type`."""
+    if ":TYPE" in known and maps.by_name(key.name[1:].lower().replace("-", "_")) is not None:
+        return f":type {text(key)}"
+    return "it has " + " ".join(name.lower() for name in known)
 
 
 def refuse_duplicate(unit: Unit, name: Symbol, span: Span | None, what: str) -> None:
@@ -151,5 +159,7 @@ def scalar_or_struct(unit: Unit, form: object) -> Number | Struct | None:
 
 def spelling(form: object) -> str:
     """A hint where a type is spelt as another language does."""
+    if isinstance(form, Symbol) and form.is_keyword and form.name[1:] in SCALARS:
+        return f"a type is written without a colon: {text(form)[1:]}"
     known = C_SPELLINGS.get(form.name.replace("-", "_")) if isinstance(form, Symbol) else None
     return f"`{text(form)}` is written `{known}` here" if known else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpflisp.diagnostics import warning
+from bpflisp.front import hints
 from bpflisp.front.declare import (
     defined_name,
     options_of,
@@ -67,12 +68,11 @@ def _program_type(form: Cons, options: dict[str, Cons]) -> tuple[str, str]:
         kind = programs.by_name(TYPE_ALIASES.get(name.replace("-", "_"), name.replace("-", "_")))
         if kind is not None:
             return name, kind.name
-    raise fail(
-        "unknown-program-type",
-        f"`{text(keyword)}` is no program type",
-        element_span(cell) or form.span,
-        help="known are " + " ".join(f":{kind.name.replace('_', '-')}" for kind in programs.all_program_types()),
-    )
+    names = [f":{kind.name.replace('_', '-')}" for kind in programs.all_program_types()]
+    near = hints.nearest(f":{text(keyword).removeprefix(':').lower()}", [*names, ":tc"])
+    problem = f"`{text(keyword)}` is no program type"
+    place = element_span(cell) or form.span
+    raise fail("unknown-program-type", problem, place, help=near or "known are " + " ".join(names))
 
 
 def _settle_section(unit: Unit, decl: ProgramDecl, form: Cons, options: dict[str, Cons]) -> None:

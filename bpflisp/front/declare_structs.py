@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bpflisp.diagnostics import warning
 from bpflisp.front.declare import (
     defined_name,
     number_option,
@@ -52,7 +53,13 @@ def define_struct(unit: Unit, form: Cons, scope: Scope) -> object:
         if member in [known for known, _ in members]:
             raise fail("duplicate", f"the struct has a member `{member.lower()}` already", element_span(cell))
         members.append((member, kind))
-    add_struct(unit, lay_out(name.name, members))
+    layout = lay_out(name.name, members)
+    before = unit.structs.get(name.name)
+    if before is not None and list(before.fields.values()) != list(layout.fields.values()):
+        problem = f"a struct named `{text(name)}` exists already, with other members"
+        because = "what is defined last holds, also for the maps and macros before it"
+        unit.found.add(warning("duplicate", problem, span, because=because))
+    add_struct(unit, layout)
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bpflisp.syntax.data import equal
 from bpflisp.syntax.evaluator import Interpreter, Scope, SymbolMacro
 from bpflisp.syntax.forms import (
     NIL,
@@ -72,6 +73,7 @@ def _defmacro(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     assert isinstance(form.cdr, Cons)
     name = name_of(form.cdr.car, "`defmacro`")
     interpreter.macros[name] = interpreter.macro(name, form.cdr.cdr, scope)
+    interpreter.macro_cells[name] = form.cdr
     return name
 
 
@@ -103,9 +105,14 @@ def _define(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
     if form.car is intern("DEFVAR") and name in interpreter.variables:
         return name
     value = interpreter.value(items[1], scope) if len(items) > 1 else NIL
+    if name in interpreter.own_constants and not equal(interpreter.variables[name], value):
+        before = text(interpreter.variables[name], 40)
+        problem = f"the constant `{text(name)}` is {before} already, and cannot become {text(value, 40)}"
+        raise fail("duplicate", problem, form.span)
     interpreter.variables[name] = value
     if form.car is intern("DEFCONSTANT"):
         interpreter.constants.add(name)
+        interpreter.own_constants.add(name)
     else:
         interpreter.dynamic.add(name)
     return name

@@ -153,6 +153,7 @@ class Interpreter:
         self.globals = Scope()
         self.functions: dict[Symbol, Callable[..., object]] = functions.library(self)
         self.macros: dict[Symbol, Macro] = {}
+        self.macro_cells: dict[Symbol, Cons] = {}
         self.setfs: dict[Symbol, Macro] = {}
         self.symbol_macros: dict[Symbol, object] = {}
         self.symbol_macros_used = False
@@ -162,6 +163,7 @@ class Interpreter:
         self.variables: dict[Symbol, object] = {}
         self.dynamic: set[Symbol] = set()
         self.constants: set[Symbol] = set()
+        self.own_constants: set[Symbol] = set()
         self.special: dict[Symbol, Special] = dict(special.table())
         self.fuel = FUEL
         self._budgets = 0

@@ -1,6 +1,7 @@
 """Every file of fixtures/errors says on its lines what is wrong there: `; error: COLUMN [code] "text"`.
 
-What is told and not expected fails, and so does what is expected and not told; `; warning:` likewise.
+What is told and not expected fails, and so does what is expected and not told; `; warning:` likewise. `help "text"`
+after it says what is advised.
 """
 
 import re
@@ -12,7 +13,7 @@ from bpflisp.diagnostics import CompileError, Diagnostic
 from bpflisp.driver import compile_source, read_source
 
 FOLDER = Path(__file__).parents[3] / "fixtures" / "errors"
-EXPECTATION = re.compile(r'; (error|warning): (\d+) \[([\w-]+)\] "(.*?)"(?=  ; |$)')
+EXPECTATION = re.compile(r'; (error|warning): (\d+) \[([\w-]+)\] "(.*?)"(?: help "(.*?)")?(?=  ; |$)')
 
 
 def told(path: Path) -> list[Diagnostic]:
@@ -22,11 +23,11 @@ def told(path: Path) -> list[Diagnostic]:
         return list(problem.diagnostics)
 
 
-def expected(path: Path) -> list[tuple[int, str, int, str, str]]:
+def expected(path: Path) -> list[tuple[int, str, int, str, str, str]]:
     return [
-        (number, kind, int(column), code, text)
+        (number, kind, int(column), code, text, help)
         for number, line in enumerate(path.read_text().split("\n"), 1)
-        for kind, column, code, text in EXPECTATION.findall(line)
+        for kind, column, code, text, help in EXPECTATION.findall(line)
     ]
 
 
@@ -37,9 +38,10 @@ def test_what_is_told_is_what_is_expected(path: Path) -> None:
     assert wanted, "the file expects nothing"
     shown = "\n\n".join(d.render() for d in found)
     assert len(found) == len(wanted), shown
-    for number, kind, column, code, text in wanted:
+    for number, kind, column, code, text, help in wanted:
         matching = [d for d in found if d.span and (d.span.line, d.span.column) == (number, column)]
-        assert any((d.severity, d.code) == (kind, code) and text in d.problem for d in matching), shown
+        matching = [d for d in matching if (d.severity, d.code) == (kind, code) and text in d.problem]
+        assert any(help in " ".join(d.help) for d in matching), shown
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.lisp")), ids=lambda path: path.stem)
@@ -61,7 +63,7 @@ def test_every_code_has_an_example() -> None:
     folder = Path(__file__).parents[3] / "bpflisp"
     sources = [*folder.glob("front/*.py"), *folder.glob("syntax/*.py"), folder / "driver.py"]
     codes = {code for source in sources for code in CODE.findall(source.read_text())}
-    shown = {code for path in FOLDER.glob("*.lisp") for _, _, _, code, _ in expected(path)}
+    shown = {code for path in FOLDER.glob("*.lisp") for _, _, _, code, _, _ in expected(path)}
     assert len(codes) > 100
     assert codes - shown == WITHOUT_A_PLACE
 
