@@ -3,7 +3,8 @@
 A block of ```lisp is a file if it has a `defprog`; declarations alone hold for the blocks after them on the page; all
 else is the body of a program, of the type that stands after `lisp` (xdp where none does). `; => N` says what a body
 returns for 64 zero bytes, `; packet: PACKET => N` what it returns for a packet, in the form of the fixtures, and in a
-file of several programs `; packet: PACKET => N (name)`. In a block of ```lisp error, `; error: [code]` is told.
+file of several programs `; packet: PACKET => N (name)`. In a block of ```lisp error, `; error: [code]` is told. What is
+warned of stands there too, `; warning: [code]`, and nothing else is warned of.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from bpflisp import CompileError, compile_text
+from bpflisp.diagnostics import Source
+from bpflisp.driver import compile_source
 from simulator.loader import load
 from simulator.run import run
 from simulator.world import World
@@ -27,6 +30,7 @@ FOLDER = Path(__file__).parents[3] / "docs" / "language"
 BLOCK = re.compile(r"```lisp *(\w*)\n(.*?)```", re.DOTALL)
 RESULT = re.compile(r"^ *; (?:packet: (.+?) )?=> (\w+)(?: \((\w+)\))?$", re.MULTILINE)
 ERROR = re.compile(r"; error: \[([\w-]+)\]")
+WARNING = re.compile(r"; warning: \[([\w-]+)\]")
 SECTIONS = {
     "xdp": "xdp", "tc": "tc", "kprobe": "kprobe/f", "tracepoint": "tracepoint/sched/sched_switch",
     "tracing": "fentry/do_unlinkat",
@@ -39,6 +43,7 @@ class Example:
     kind: str
     results: list[tuple[bytes, int, str]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def examples(page: Path) -> list[Example]:
@@ -53,7 +58,7 @@ def examples(page: Path) -> list[Example]:
         if "(defprog" not in text and "(with-bpf-session" not in text:
             type_ = kind if kind in SECTIONS else "xdp"
             text = f'{declared}\n(defprog p (:type :{type_} :section "{SECTIONS[type_]}")\n{text})'
-        found.append(Example(text, kind, results, ERROR.findall(text)))
+        found.append(Example(text, kind, results, ERROR.findall(text), WARNING.findall(text)))
     return found
 
 
@@ -73,7 +78,10 @@ def test_example(example: Example) -> None:
             compile_text(example.source)
         assert sorted({d.code for d in caught.value.errors}) == sorted(set(example.errors))
         return
-    programs = load(compile_text(example.source))
+    compiled = compile_source(Source("example.lisp", example.source))
+    told = [each.code for each in compiled.warnings if each.code != "never-called"]  # a page's examples share functions
+    assert sorted(told) == sorted(example.warnings), [each.render() for each in compiled.warnings]
+    programs = load(compiled.elf)
     for program in programs.values():
         verdict = program.verify("6.18")
         assert verdict.accepted or verdict.code == "unsupported", verdict.message
