@@ -33,10 +33,13 @@ def make(definition: MapDef, memory: Memory, cpus: int) -> Map:
     from simulator.maps.registry import KINDS
 
     if definition.type in KINDS:
-        if lacks_entries(definition):
-            what = f"{definition.type} map {definition.name!r} has no entries: its loader sets how many"
-            raise MapError(errno.EINVAL, f"{what}, as load(..., max_entries={{{definition.name!r}: N}})")
-        return KINDS[definition.type](definition, memory, cpus)
+        try:
+            return KINDS[definition.type](definition, memory, cpus)
+        except MapError as error:
+            if error.errno == errno.EINVAL and lacks_entries(definition):
+                what = f"{definition.type} map {definition.name!r} has no entries: its loader sets how many"
+                raise MapError(errno.EINVAL, f"{what}, as load(..., max_entries={{{definition.name!r}: N}})") from None
+            raise
     from simulator.maps.unmodelled import Unmodelled
 
     return Unmodelled(definition, memory, cpus)
