@@ -12,13 +12,14 @@ def reverse_postorder(function: MFunction) -> list[MBlock]:
     stack = [(function.blocks[0], iter(function.blocks[0].targets))]
     while stack:
         block, targets = stack[-1]
-        target = next(targets, None)
-        if target is None:
+        for target in targets:
+            if target not in seen:
+                seen.add(target)
+                stack.append((target, iter(target.targets)))
+                break
+        else:
             order.append(block)
             stack.pop()
-        elif target not in seen:
-            seen.add(target)
-            stack.append((target, iter(target.targets)))
     return order[::-1]
 
 

@@ -112,15 +112,18 @@ class Place:
     size: int
 
 
+_SINGLE = (ssa.Load, ssa.Store)
+
+
 def place_of(instr: Instr) -> Place | None:
     """The bytes that a load, store, zeroing or atomic touches; None for any other instruction.
 
     Where a loader moves the offset, they are somewhere behind the base.
     """
-    if not isinstance(instr, ssa.Load | ssa.Store | ssa.Zero | ssa.Atomic):
+    if not isinstance(instr, ssa.MEMORY):
         return None
     base, distance = root(instr.args[0])
-    if isinstance(instr, ssa.Load | ssa.Store) and instr.core is not None:
+    if isinstance(instr, _SINGLE) and instr.core is not None:
         distance = None
     return Place(base, None if distance is None else distance + instr.off, instr.size)
 
@@ -153,7 +156,7 @@ def escaped_slots(function: Function) -> frozenset[Slot]:
     escaped: set[Slot] = set()
     for instr in (instr for block in reverse_postorder(function) for instr in block.instructions()):
         for index, value in enumerate(ssa.operands(instr)):
-            slot = value if isinstance(value, Slot) else derived.get(value)
+            slot = value if isinstance(value, Slot) else derived.get(value) if derived else None
             if slot is None:
                 continue
             if isinstance(instr, ssa.Binary) and instr.op is Op.ADD and instr.width == 64:
@@ -168,7 +171,7 @@ def escaped_slots(function: Function) -> frozenset[Slot]:
 
 def _keeps_apart(instr: Instr, index: int) -> bool:
     """Whether the operand at `index` is an address to be used here and now."""
-    if isinstance(instr, ssa.Load | ssa.Store | ssa.Zero | ssa.Atomic):
+    if isinstance(instr, ssa.MEMORY):
         return index == 0
     return isinstance(instr, Call)
 

@@ -17,13 +17,14 @@ def reverse_postorder(function: Function) -> list[Block]:
     stack = [(function.entry, iter(function.entry.successors()))]
     while stack:
         block, successors = stack[-1]
-        successor = next(successors, None)
-        if successor is None:
+        for successor in successors:
+            if successor not in seen:
+                seen.add(successor)
+                stack.append((successor, iter(successor.successors())))
+                break
+        else:
             order.append(block)
             stack.pop()
-        elif successor not in seen:
-            seen.add(successor)
-            stack.append((successor, iter(successor.successors())))
     return order[::-1]
 
 

@@ -13,7 +13,7 @@ Build functions with `bpflisp.ir.builder.Builder`; `bpflisp.ir.text` prints and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -330,7 +330,8 @@ class Block:
 
     def successors(self) -> list[Block]:
         """Where control may go from here; a block that is reached by two edges comes twice."""
-        return [edge.block for edge in self.terminator.edges()]
+        end = self.end or self.terminator
+        return [edge.block for edge in end.edges()]
 
 
 @dataclass(slots=True, eq=False)
@@ -351,7 +352,8 @@ class Function:
     def instructions(self) -> Iterator[Instr]:
         """All instructions, block by block."""
         for block in self.blocks:
-            yield from block.instructions()
+            yield from block.body
+            yield block.terminator
 
     def slots(self) -> list[Slot]:
         """The stack slots that some instruction mentions, in order of their first mention."""
@@ -391,6 +393,9 @@ BINARY_OPS = (
 COMPARE_OPS = (Op.EQ, Op.NE, Op.GT, Op.GE, Op.LT, Op.LE, Op.SET, Op.SGT, Op.SGE, Op.SLT, Op.SLE)
 """The operations that a `Compare` or a `Branch` may have."""
 
+MEMORY = (Load, Store, Zero, Atomic)
+"""The instructions that read or write memory at an address and a distance, the context's aside."""
+
 NO_RESULT = (Store, ContextStore, Zero, Terminator)
 
 
@@ -403,12 +408,14 @@ def has_result(instr: Instr) -> bool:
     return not isinstance(instr, NO_RESULT)
 
 
-def operands(instr: Instr) -> Iterator[Value]:
+def operands(instr: Instr) -> Sequence[Value]:
     """Every value that the instruction reads, arguments of its edges included."""
-    yield from instr.args
-    if isinstance(instr, Terminator):
-        for edge in instr.edges():
-            yield from edge.args
+    if not isinstance(instr, Terminator):
+        return instr.args
+    found = list(instr.args)
+    for edge in instr.edges():
+        found += edge.args
+    return found
 
 
 def replace_values(function: Function, new: Mapping[Value, Value]) -> None:
@@ -422,7 +429,9 @@ def replace_values(function: Function, new: Mapping[Value, Value]) -> None:
         return value
 
     for instr in function.instructions():
-        replace_operands(instr, {v: final(v) for v in operands(instr) if v in new})
+        found = {v: final(v) for v in operands(instr) if v in new}
+        if found:
+            replace_operands(instr, found)
 
 
 def replace_operands(instr: Instr, new: Mapping[Value, Value]) -> None:
@@ -439,7 +448,8 @@ def incoming_edges(function: Function) -> dict[Block, list[tuple[Block, Edge]]]:
     """For each block, the edges that lead to it, each with the block that it leaves."""
     incoming: dict[Block, list[tuple[Block, Edge]]] = {block: [] for block in function.blocks}
     for block in function.blocks:
-        for edge in block.terminator.edges():
+        end = block.end or block.terminator
+        for edge in end.edges():
             incoming[edge.block].append((block, edge))
     return incoming
 
