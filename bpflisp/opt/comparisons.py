@@ -9,69 +9,29 @@ from __future__ import annotations
 
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import REACH, Space, points, root, space
-from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Edge, Extend, Instr, Jump, Leaf, Value, const
+from bpflisp.ir.ssa import Branch, Compare, Const, Edge, Instr, Jump, Leaf, Value, const
 from bpflisp.opt.facts import greatest
-from bpflisp.opt.rewriting import Bindings, constants_of, evaluate, match
-from bpflisp.opt.rules import TEST_RULES, VARIABLES, Constants, Pattern
-from bpflisp.opt.uses import Uses
-from bpflisp.spec.alu import M32, byte_order, compare
+from bpflisp.opt.rewriting import Context, Found, bind, build, kind_of, test_rules_for
+from bpflisp.opt.rules import SWAPPED, UNSIGNED, Constants, TestRule, Width
+from bpflisp.spec.alu import compare
 from bpflisp.spec.isa import Op
 
-SWAPPED = {
-    Op.EQ: Op.EQ, Op.NE: Op.NE, Op.SET: Op.SET, Op.GT: Op.LT, Op.LT: Op.GT, Op.GE: Op.LE, Op.LE: Op.GE,
-    Op.SGT: Op.SLT, Op.SLT: Op.SGT, Op.SGE: Op.SLE, Op.SLE: Op.SGE,
-}  # fmt: skip
-INVERSE = {
-    Op.EQ: Op.NE, Op.NE: Op.EQ, Op.GT: Op.LE, Op.LE: Op.GT, Op.GE: Op.LT, Op.LT: Op.GE,
-    Op.SGT: Op.SLE, Op.SLE: Op.SGT, Op.SGE: Op.SLT, Op.SLT: Op.SGE,
-}  # fmt: skip
-UNSIGNED = frozenset({Op.EQ, Op.NE, Op.GT, Op.GE, Op.LT, Op.LE, Op.SET})
-_SIGNED_TO_UNSIGNED = {Op.SGT: Op.GT, Op.SGE: Op.GE, Op.SLT: Op.LT, Op.SLE: Op.LE}
 
-
-def simplify_compare(instr: Compare, uses: Uses, before: list[Instr]) -> Value | None:
-    """A constant, or another value, that stands for the comparison; it may change the comparison itself too."""
-    _simplify_test(instr, uses, before)
+def simplify_compare(instr: Compare, context: Context) -> Value | None:
+    """A constant that stands for the comparison, if its outcome is known; it may change the comparison itself too."""
+    _simplify_test(instr, context)
     known = _outcome(instr)
-    if known is not None:
-        return const(int(known))
-    left, right = instr.args
-    if instr.op is Op.NE and right == const(0) and instr.width == 64 and greatest(left) <= 1:
-        return left
-    if inner := _inner_comparison(instr):
-        instr.op, instr.width, instr.args = inner
-    return None
+    return None if known is None else const(int(known))
 
 
-def simplify_branch(end: Instr, uses: Uses, before: list[Instr]) -> bool:
+def simplify_branch(end: Instr, context: Context) -> bool:
     """Simplify what a branch tests. Says whether anything changed; a known outcome is left to `cfg`."""
-    if not isinstance(end, Branch):
-        return False
-    old = (end.op, end.width, list(end.args))
-    if inner := _inner_comparison(end):
-        end.op, end.width, end.args = inner
-    _simplify_test(end, uses, before)
-    _mask_test(end, uses)
-    return old != (end.op, end.width, list(end.args))
+    return isinstance(end, Branch) and _simplify_test(end, context)
 
 
 def known_outcome(end: Branch) -> bool | None:
     """Whether the branch is always taken (True), never (False), or neither is known."""
     return _outcome(end)
-
-
-def _inner_comparison(test: Compare | Branch) -> tuple[Op, int, list[Value]] | None:
-    """`cmp != 0`, `cmp == 1` test what cmp compares; `cmp == 0`, `cmp != 1` its inverse."""
-    left, right = test.args
-    if not isinstance(left, Compare) or not isinstance(right, Const) or right.number > 1:
-        return None
-    positive = (test.op is Op.NE and right.number == 0) or (test.op is Op.EQ and right.number == 1)
-    negative = (test.op is Op.EQ and right.number == 0) or (test.op is Op.NE and right.number == 1)
-    if positive:
-        return left.op, left.width, list(left.args)
-    if negative and left.op in INVERSE:
-        return INVERSE[left.op], left.width, list(left.args)
-    return None
 
 
 def _outcome(test: Compare | Branch) -> bool | None:
@@ -114,136 +74,53 @@ def _outcome_by_bound(op: Op, top: int, number: int) -> bool | None:
     return None
 
 
-def _simplify_test(test: Compare | Branch, uses: Uses, before: list[Instr]) -> None:
-    """Apply each simplification once; the pipeline comes again."""
+_STEPS = 8
+"""So many rules may follow each other at one comparison; more wait for the next round."""
+
+
+def _simplify_test(test: Compare | Branch, context: Context) -> bool:
+    """Put a constant to the right, and apply rules. Says whether anything changed."""
+    changed = False
     if isinstance(test.args[0], Const) and not isinstance(test.args[1], Const):
         test.op = SWAPPED[test.op]
         test.args.reverse()
+        changed = True
+    for _ in range(_STEPS):
+        if rewrite_test(test, context) is None:
+            break
+        changed = True
+    return changed
+
+
+def rewrite_test(test: Compare | Branch, context: Context) -> str | None:
+    """Apply the first of the rules that fits, and give its name; None where there is none."""
     if any(points(arg) for arg in test.args):
-        return
-    _drop_sign(test)
-    _drop_extensions(test, uses)
-    if isinstance(test.args[1], Const):
-        _swap_constant(test, uses, before)
-    _by_rules(test, uses)
-
-
-def _drop_sign(test: Compare | Branch) -> None:
-    """Numbers below half the range compare alike with and without sign."""
-    half = 1 << (test.width - 1)
-    if test.op in _SIGNED_TO_UNSIGNED and all(greatest(arg) < half for arg in test.args):
-        test.op = _SIGNED_TO_UNSIGNED[test.op]
-
-
-def _drop_extensions(test: Compare | Branch, uses: Uses) -> None:
-    """Comparing zero-extended halves is comparing the halves."""
-    if any(_extends(arg) and not uses.only_tested(arg) for arg in test.args):
-        return
-    halves = [_half(arg) for arg in test.args]
-    if test.width == 64 and test.op in UNSIGNED and any(_extends(arg) for arg in test.args) and None not in halves:
-        test.args = [half for half in halves if half is not None]
-        test.width = 32
-
-
-def _extends(value: Value) -> bool:
-    return isinstance(value, Extend) and value.bits == 32 and not value.signed
-
-
-def _half(value: Value) -> Value | None:
-    """A value whose low half is the given one, which has no high half; None where it may have one."""
-    if _extends(value) and isinstance(value, Extend):
-        return value.args[0]
-    return value if greatest(value, provable=True) <= M32 else None
-
-
-def _swap_constant(test: Compare | Branch, uses: Uses, before: list[Instr]) -> None:
-    """`swap x == c` is `x == swap c`, in the bits that the swap looks at; also under a mask."""
-    left, right = test.args
-    assert isinstance(right, Const)
-    mask: Const | None = None
-    swapped = left
-    if isinstance(left, Binary) and left.op is Op.AND and isinstance(left.args[1], Const) and uses.single(left):
-        swapped, mask = left.args[0], left.args[1]
-    number = right.number & ((1 << test.width) - 1)
-    fitting = isinstance(swapped, ByteOrder) and swapped.op is not Op.TO_LE
-    if not fitting or not isinstance(swapped, ByteOrder) or test.op not in (Op.EQ, Op.NE, Op.SET):
-        return
-    if not uses.only_tested(left):
-        return
-    bits = swapped.bits
-    if number >> bits or (test.width == 32 and bits == 64):
-        return
-    value, turned = swapped.args[0], byte_order(Op.TO_BE, bits, number)
-    if bits == 64 and not -(1 << 31) <= turned < 1 << 31:
-        return
-    if mask is not None:
-        picked = byte_order(Op.TO_BE, bits, mask.number & ((1 << bits) - 1))
-        value = _append(before, Binary(args=[value, const(picked)], op=Op.AND, position=left_position(left)))
-    elif bits == 16 and any(greatest(each) >> bits for each in uses.stands_for(value)):
-        value = _append(before, Extend(args=[value], bits=16, position=left_position(left)))
-    test.args = [value, const(turned)]
-    narrow = all(greatest(each) <= M32 for each in uses.stands_for(value))
-    test.width = 64 if bits == 64 or narrow else 32
-
-
-def left_position(value: Value) -> ssa.Position | None:
-    """Where the value comes from, if it is an instruction."""
-    return value.position if isinstance(value, Instr) else None
-
-
-def _append(before: list[Instr], instr: Instr) -> Instr:
-    before.append(instr)
-    return instr
-
-
-def _by_rules(test: Compare | Branch, uses: Uses) -> None:
-    """Apply the first of the rules for comparisons that fits."""
-    for rule in TEST_RULES:
-        bindings: Bindings = {}
-        if test.op is not rule.test[0] or not all(
-            match(pattern, arg, test.width, bindings) for pattern, arg in zip(rule.test[1:], test.args, strict=True)
-        ):
+        return None
+    for rule in test_rules_for(test.op, kind_of(test.args[0])):
+        if rule.inverted and not isinstance(test, Branch):
             continue
-        inner = isinstance(rule.test[1], tuple)
-        if inner and not uses.only_tested(test.args[0]):
-            continue
-        if rule.weaker and uses.needs_bounds(test.args[0]):
-            continue
-        constants = constants_of(bindings, test.width)
-        if rule.when(constants, test.width):
-            test.op = rule.result[0]
-            test.args = [_compared(pattern, bindings, constants, test.width) for pattern in rule.result[1:]]
-            return
+        found = bind(rule, test, test.args, test.width, context)
+        if found is not None and _allowed(rule, test, context):
+            _apply(rule, test, *found, context)
+            return rule.name
+    return None
 
 
-def _compared(pattern: Pattern, bindings: Bindings, constants: Constants, width: int) -> Value:
-    """A variable, or a number."""
-    if isinstance(pattern, str) and pattern in VARIABLES:
-        return bindings[pattern]
-    number = evaluate(pattern, constants, width)
-    assert number is not None
-    return const(number)
+def _allowed(rule: TestRule, test: Compare | Branch, context: Context) -> bool:
+    parts = zip(rule.test[1:], test.args, strict=True)
+    if not rule.shared and not all(context.uses.only_tested(arg) for part, arg in parts if isinstance(part, tuple)):
+        return False
+    return not (rule.weaker and context.uses.needs_bounds(test.args[0]))
 
 
-def _mask_test(end: Branch, uses: Uses) -> None:
-    """`x & m != 0` is one test of bits; `x & m == 0` the same with its ways exchanged."""
-    left, right = end.args
-    fitting = isinstance(left, Binary) and left.op is Op.AND and left.width >= end.width and uses.single(left)
-    if not fitting or not isinstance(left, Binary) or end.op not in (Op.EQ, Op.NE) or not isinstance(right, Const):
-        return
-    mask = left.args[1]
-    if not isinstance(mask, Const) or not -(1 << 31) <= _signed(mask.number) < 1 << 31:
-        return
-    number = right.number & ((1 << end.width) - 1)
-    one_bit = number == mask.number and number.bit_count() == 1
-    if number == 0 or one_bit:
-        if (end.op is Op.EQ) != one_bit:
-            end.then, end.other = end.other, end.then
-        end.op, end.args = Op.SET, [left.args[0], mask]
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
+def _apply(rule: TestRule, test: Compare | Branch, found: Found, constants: Constants, context: Context) -> None:
+    op, *parts = rule.result
+    args = [build(part, test.width, found, constants, context, test.position) for part in parts]
+    test.width = {Width.SAME: test.width, Width.HALF: 32, Width.INNER: found.inner_width}[rule.width]
+    test.op, test.args = op, args
+    if rule.inverted:
+        assert isinstance(test, Branch)
+        test.then, test.other = test.other, test.then
 
 
 def jump_instead(end: Branch, taken: bool) -> Jump:

@@ -14,7 +14,7 @@ from bpflisp.ir.addresses import points
 from bpflisp.ir.dataflow import children, immediate_dominators, predecessors
 from bpflisp.ir.ssa import Block, Function, Instr, Value
 from bpflisp.opt.effects import is_stable_call
-from bpflisp.opt.simplify import COMMUTATIVE
+from bpflisp.opt.rules import COMMUTATIVE
 from bpflisp.opt.uses import Uses
 
 COMPUTED = (ssa.Binary, ssa.Compare, ssa.Extend, ssa.ByteOrder)

@@ -10,6 +10,7 @@ from bpflisp.lean import dataclass
 from bpflisp.opt.bounds import merge_checks
 from bpflisp.opt.cfg import drop_unreachable, tidy
 from bpflisp.opt.dce import drop_dead
+from bpflisp.opt.demand import drop_unneeded
 from bpflisp.opt.dse import drop_dead_stores
 from bpflisp.opt.forward import forward_values
 from bpflisp.opt.gvn import number_values
@@ -38,6 +39,7 @@ class Pass:
 
 PASSES = (
     Pass("simplify", simplify, 1),
+    Pass("demand", drop_unneeded, 1),
     Pass("tidy", tidy, 1),
     Pass("swaps", sink_swaps, 2),
     Pass("gvn", number_values, 1),

@@ -12,7 +12,7 @@ from bpflisp.ir.addresses import REACH, Space, root, space
 from bpflisp.ir.dataflow import immediate_dominators
 from bpflisp.ir.ssa import Block, Branch, Const, Edge, Function, Leaf, Value, incoming_edges
 from bpflisp.opt.cfg import drop_unreachable
-from bpflisp.opt.comparisons import INVERSE
+from bpflisp.opt.rules import INVERSE
 from bpflisp.spec.alu import compare, signed
 from bpflisp.spec.isa import Op
 

@@ -77,6 +77,10 @@ class Uses:
         """
         return value in self._count and self._count[value] == self._tests.get(value, 0)
 
+    def tested(self, value: Value) -> bool:
+        """Whether a comparison or a branch uses it."""
+        return value in self._tests
+
     def needs_bounds(self, value: Value) -> bool:
         """Whether it may become part of an address or an argument, or end a loop: the verifier asks for bounds there.
 

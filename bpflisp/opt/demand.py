@@ -1,0 +1,195 @@
+"""Takes out what only makes bits that nobody asks for, and shortens numbers by such bits.
+
+Contract: an operand may be taken from in front of an extension, a mask, or arithmetic with a number, that changes none
+of the bits which are asked for in the end: through arithmetic, shifts by numbers, byte swaps, what edges hand over, and
+the sizes of stores. A number of 64 bits becomes one that an instruction can have. Comparisons and what may become part
+of an address keep their operands where a test bounds these: see `Uses`.
+"""
+
+from __future__ import annotations
+
+from bpflisp.ir import ssa
+from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Extend, Function, Instr, Leaf, Param, Value, const
+from bpflisp.opt.rules import RING
+from bpflisp.opt.uses import Uses
+from bpflisp.spec.alu import M32, M64, byte_order, signed
+from bpflisp.spec.isa import Op
+
+COMPUTED = (Binary, Extend, ByteOrder)
+_BITWISE = frozenset({Op.AND, Op.OR, Op.XOR})
+
+
+def drop_unneeded(function: Function) -> bool:
+    """Ask for bits from the ends, then look at each operand. Says whether one was changed."""
+    asked = asked_bits(function)
+    uses = Uses(function)
+    changed = False
+    for block in function.blocks:
+        for instr in block.body:
+            changed |= _drop_from(instr, asked, uses)
+        changed |= _drop_from(block.terminator, asked, uses)
+    return changed
+
+
+# What is asked for
+
+
+def asked_bits(function: Function) -> dict[Value, int]:
+    """The bits of each value that some store, test, call or return may see; none of a value that is not there."""
+    asked: dict[Value, int] = {}
+    handed: dict[Value, list[Value]] = {}
+    todo: list[Value] = []
+
+    def ask(value: Value, bits: int) -> None:
+        if isinstance(value, Leaf):
+            return
+        before = asked.get(value, 0)
+        if bits & ~before:
+            asked[value] = before | bits
+            todo.append(value)
+
+    for block in function.blocks:
+        for instr in block.instructions():
+            if not isinstance(instr, COMPUTED):
+                for index, value in enumerate(instr.args):
+                    ask(value, bits_seen(instr, index, M64))
+        for edge in block.terminator.edges():
+            for param, value in zip(edge.block.params, edge.args, strict=True):
+                handed.setdefault(param, []).append(value)
+    while todo:
+        value = todo.pop()
+        bits = asked[value]
+        if isinstance(value, COMPUTED):
+            for index, arg in enumerate(value.args):
+                ask(arg, bits_seen(value, index, bits))
+        elif isinstance(value, Param):
+            for arg in handed.get(value, ()):
+                ask(arg, bits)
+    return asked
+
+
+def _up_to(bits: int) -> int:
+    """The highest of the bits, and all below."""
+    return (1 << bits.bit_length()) - 1
+
+
+def bits_seen(instr: Instr, index: int, asked: int) -> int:
+    """The bits of an operand that the asked bits of the result depend on."""
+    match instr:
+        case Binary():
+            return _seen_by_binary(instr, index, asked)
+        case Extend(bits=bits):
+            sign = 1 << bits - 1 if instr.signed and asked >> bits else 0
+            return asked & ((1 << bits) - 1) | sign
+        case ByteOrder(op=op, bits=bits):
+            return byte_order(op, bits, asked)
+        case Compare(width=32) | Branch(width=32):
+            return M32
+        case ssa.Store(size=size) | ssa.ContextStore(size=size) | ssa.Atomic(size=size) if index:
+            return (1 << 8 * size) - 1
+    return M64
+
+
+def _seen_by_binary(instr: Binary, index: int, asked: int) -> int:
+    all_bits = M64 if instr.width == 64 else M32
+    asked &= all_bits
+    other = instr.args[1 - index]
+    if instr.op in _BITWISE:
+        number = other.number if isinstance(other, Const) else None
+        if number is None or instr.op is Op.XOR:
+            return asked
+        return asked & (number if instr.op is Op.AND else ~number)
+    if instr.op in RING:
+        return _up_to(asked)
+    if index == 0 and isinstance(other, Const):
+        count = other.number & (instr.width - 1)
+        if instr.op is Op.LSH:
+            return asked >> count
+        if instr.op is Op.RSH:
+            return asked << count & all_bits
+        if instr.op is Op.ARSH:
+            sign = 1 << instr.width - 1 if asked >> instr.width - 1 - count else 0
+            return asked << count & all_bits | sign
+    return all_bits
+
+
+# What is taken out
+
+
+def _drop_from(instr: Instr, asked: dict[Value, int], uses: Uses) -> bool:
+    bits = asked.get(instr, 0)
+    if isinstance(instr, COMPUTED) and not bits:
+        return False
+    changed = False
+    for index, value in enumerate(instr.args):
+        if isinstance(value, COMPUTED):
+            new = _stripped(value, bits_seen(instr, index, bits or M64))
+            if new is not value and _may_take(instr, value, uses):
+                instr.args[index] = new
+                changed = True
+        elif isinstance(value, Const):
+            changed |= _shorten(instr, index, value, bits, uses)
+    return changed
+
+
+def _may_take(instr: Instr, value: Value, uses: Uses) -> bool:
+    """Whether the verifier loses nothing when `instr` takes another value than this operand."""
+    if isinstance(instr, Compare | Branch):
+        return uses.only_tested(value)
+    return not (isinstance(instr, COMPUTED) and uses.needs_bounds(instr) and uses.tested(value))
+
+
+def _stripped(value: Value, bits: int) -> Value:
+    """A value with the same bits, in front of what changes others alone."""
+    while True:
+        match value:
+            case Extend(bits=kept) if not bits >> kept:
+                value = value.args[0]
+            case Binary(args=[inner, Const(number)], width=width) if not bits >> width and _keeps(value, number, bits):
+                value = inner
+            case _:
+                return value
+
+
+def _keeps(instr: Binary, number: int, bits: int) -> bool:
+    """Whether the operation with this number changes none of the bits."""
+    match instr.op:
+        case Op.AND:
+            return not bits & ~number
+        case Op.OR | Op.XOR:
+            return not bits & number
+        case Op.ADD:
+            return not _up_to(bits) & number
+    return False
+
+
+# Numbers
+
+
+def _shorten(instr: Instr, index: int, value: Const, asked: int, uses: Uses) -> bool:
+    """Give the instruction a number that it can have in itself, or that has no bits beyond what is stored."""
+    number = value.number
+    match instr:
+        case ssa.Store(size=size) | ssa.ContextStore(size=size) if index == 1:
+            new = number & ((1 << 8 * size) - 1)
+        case Binary(width=32):
+            new = number & M32
+        case Binary(op=op) if not _fits(number) and (op in _BITWISE or op in RING):
+            seen = asked if op in _BITWISE else _up_to(asked)
+            choices = (number & seen,) if uses.needs_bounds(instr) else (number & seen, number | ~seen & M64)
+            new = _fitting(choices, number)
+        case _:
+            return False
+    if new == number:
+        return False
+    instr.args[index] = const(new)
+    return True
+
+
+def _fits(number: int) -> bool:
+    return -(1 << 31) <= signed(number, 64) < 1 << 31
+
+
+def _fitting(choices: tuple[int, ...], number: int) -> int:
+    """The first choice that fits into an instruction; the number itself where none does."""
+    return next((each for each in choices if _fits(each)), number)
