@@ -16,6 +16,7 @@ from bpflisp.opt.forward import forward_values
 from bpflisp.opt.gvn import number_values
 from bpflisp.opt.licm import hoist_invariants
 from bpflisp.opt.merge import merge_blocks
+from bpflisp.opt.narrow import narrow_loads
 from bpflisp.opt.offsets import fold_offsets
 from bpflisp.opt.simplify import simplify
 from bpflisp.opt.sink import sink_stores
@@ -48,6 +49,7 @@ PASSES = (
     Pass("dse", drop_dead_stores, 2),
     Pass("sink", sink_stores, 2),
     Pass("stores", merge_stores, 2, late=True),
+    Pass("narrow", narrow_loads, 2, late=True),
     Pass("bounds", merge_checks, 2),
     Pass("threading", thread_jumps, 2),
     Pass("licm", hoist_invariants, 2),
