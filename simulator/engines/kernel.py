@@ -105,6 +105,10 @@ class KernelEngine:
         )
 
 
+_NEVER_TESTED = frozenset({"xdp_devmap", "xdp_cpumap"})
+"""Attach types of programs that the test run refuses whatever their input: they run behind a redirect."""
+
+
 def _check(program: Program, world: World, options: Options) -> None:
     """Raises EngineUnavailable for what this engine cannot do here."""
     why = _why_not()
@@ -113,6 +117,8 @@ def _check(program: Program, world: World, options: Options) -> None:
     kind = programs.by_name(program.type)
     if kind is None or not kind.test_run:
         raise EngineUnavailable(f"the kernel has no test run for {program.type} programs: use another engine")
+    if program.attach_type in _NEVER_TESTED:
+        raise EngineUnavailable(f"the kernel has no test run for programs of {program.section}: use another engine")
     if options.trace:
         raise EngineUnavailable("the kernel does not show its steps: trace on the engine 'reference'")
     if kernel_trace.calls(program, SIGNALLING):

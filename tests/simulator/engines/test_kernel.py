@@ -193,6 +193,15 @@ def test_what_the_kernel_cannot_do_is_said(kernel: str) -> None:
         run(program, PACKET, World(cpus=4001, cpu=4000), kernel)
 
 
+@pytest.mark.parametrize("where", ["devmap", "cpumap"])
+def test_programs_behind_a_redirect_have_no_test_run(kernel: str, where: str) -> None:
+    """The kernel refuses every input of theirs: they are left out, not taken for a difference."""
+    program = Program(bytes.fromhex(PASS), "xdp", section=f"xdp/{where}", attach_type=f"xdp_{where}")
+    assert program.run(bytes(64), engine="python").retval == 2
+    with pytest.raises(EngineUnavailable, match=f"no test run for programs of xdp/{where}"):
+        program.run(bytes(64), engine=kernel)
+
+
 def _without_bpf() -> str:
     try:
         run(Program(bytes.fromhex(PASS), "xdp"), PACKET, engine="kernel")
