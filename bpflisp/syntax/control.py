@@ -135,6 +135,26 @@ def _go(_: Interpreter, form: Cons, scope: Scope) -> object:
     raise fail("bad-return", f"no `tagbody` here has the tag `{text(tag, 60)}`", form.span)
 
 
+@special("prog", "prog*")
+def _prog(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(prog (binding...) form-or-tag...)`: a `let` with a `tagbody` in it, which `return` leaves."""
+    bindings, *body = arguments(form, 1)
+    at = next((at for at, each in enumerate(body) if not (isinstance(each, Cons) and each.car is _DECLARE)), len(body))
+    tagged = Cons(intern("TAGBODY"), lisp_list(body[at:]))
+    let = intern("LET*" if form.car is intern("PROG*") else "LET")
+    bound = lisp_list([let, bindings, *body[:at], tagged])
+    return interpreter.eval(lisp_list([intern("BLOCK"), NIL, bound]), scope)
+
+
+_DECLARE = intern("DECLARE")
+
+
+@special("cerror")
+def _cerror(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """`(cerror how-to-continue text value...)`: nobody continues, so it is `error`."""
+    return interpreter.eval(Cons(intern("ERROR"), lisp_list(arguments(form, 2)[1:]), form.span), scope)
+
+
 # Errors
 
 

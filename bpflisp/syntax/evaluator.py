@@ -162,6 +162,7 @@ class Interpreter:
         self.writers: dict[Symbol, Callable[..., object]] = {}
         self.variables: dict[Symbol, object] = {}
         self.dynamic: set[Symbol] = set()
+        self.plists: dict[Symbol, object] = {}
         self.constants: set[Symbol] = set()
         self.own_constants: set[Symbol] = set()
         self.special: dict[Symbol, Special] = dict(special.table())
@@ -251,7 +252,9 @@ class Interpreter:
                 return self.eval(self.expand_with(local, form), scope)
             function = local if local is not None else self.functions.get(head)
             if function is None:
-                raise fail("undefined-function", f"no function, macro or special form is named `{text(head)}`")
+                from bpflisp.syntax.absent import undefined
+
+                raise undefined(head)
         elif isinstance(head, Cons) and head.car is LAMBDA:
             function = self.closure(head.cdr, scope)
         else:

@@ -152,6 +152,7 @@ LISTS: dict[str, Function] = {
     "CONS": Cons, "LIST": lambda *items: lisp_list(items), "LIST*": _list_star, "APPEND": append, "NCONC": append,
     **{name: _path(name[1:-1]) for name in (
         "CAR", "CDR", "CAAR", "CADR", "CDAR", "CDDR", "CADDR", "CDDDR", "CADDDR", "CAADR", "CDADR", "CADAR", "CDDAR",
+        "CAAAR", "CDAAR",
     )},
     "FIRST": car, "REST": cdr, "SECOND": _path("AD"), "THIRD": _path("ADD"), "FOURTH": _path("ADDD"),
     "FIFTH": _path("ADDDD"), "SIXTH": _path("ADDDDD"), "SEVENTH": _path("ADDDDDD"), "EIGHTH": _path("ADDDDDDD"),
@@ -166,7 +167,8 @@ LISTS: dict[str, Function] = {
     "REVERSE": lambda items: items[::-1] if isinstance(items, str) else like(items, sequence(items)[::-1]),
     "NREVERSE": lambda items: items[::-1] if isinstance(items, str) else like(items, sequence(items)[::-1]),
     "LENGTH": length, "LIST-LENGTH": length, "SUBSEQ": _subseq, "ELT": _elt, "AREF": _elt, "SVREF": _elt,
-    "CHAR": _elt, "MAKE-LIST": _make_list, "MAKE-ARRAY": _make_array, "VECTOR": lambda *items: list(items),
+    "CHAR": _elt, "SCHAR": _elt, "VECTOR": lambda *items: list(items),
+    "MAKE-LIST": _make_list, "MAKE-ARRAY": _make_array,
     "GETF": _getf, "COPY-LIST": lambda items: lisp_list(elements(items)), "COPY-TREE": _copy_tree,
     "COPY-SEQ": lambda items: items if isinstance(items, str) else like(items, sequence(items)),
     "CONCATENATE": _concatenate, "COERCE": coerce, "ACONS": lambda k, v, items: Cons(Cons(k, v), items),

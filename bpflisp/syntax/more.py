@@ -18,7 +18,7 @@ from bpflisp.syntax.data import (
     string_of,
     truth,
 )
-from bpflisp.syntax.forms import NIL, Cons, FormError, Symbol, cells, elements, fail, intern, lisp_list
+from bpflisp.syntax.forms import NIL, Character, Cons, FormError, Symbol, cells, elements, fail, intern, lisp_list, text
 
 if TYPE_CHECKING:
     from bpflisp.syntax.evaluator import Interpreter
@@ -38,6 +38,28 @@ def _fill(items: Any, value: Any, *_: Any) -> Any:
         for cell in cells(items):
             cell.car = value
     return items
+
+
+def _replaced(part: str) -> Function:
+    """`rplaca`, `rplacd`: the cell itself, changed."""
+
+    def run(cell: Any, new: Any) -> object:
+        if not isinstance(cell, Cons):
+            raise fail("not-a-list", f"`{text(cell)}` has no part to assign to")
+        setattr(cell, part, new)
+        return cell
+
+    return run
+
+
+def _type_of(value: Any) -> object:
+    """The most specific name of a type that a macro asks for."""
+    names = {int: "INTEGER", str: "STRING", float: "FLOAT", list: "VECTOR", Cons: "CONS", Character: "CHARACTER"}
+    if value is NIL:
+        return intern("NULL")
+    if isinstance(value, Symbol):
+        return intern("KEYWORD" if value.is_keyword else "SYMBOL")
+    return intern(names.get(type(value), "FUNCTION" if callable(value) else "T"))
 
 
 # Bytes of numbers: (byte size position)
@@ -120,6 +142,17 @@ class _Further:
         """The macro of that name, or nil."""
         return self.interpreter.macro_of(name) or NIL
 
+    def get(self, name: Any, key: Any, default: Any = NIL) -> object:
+        """A symbol's property."""
+        getf: Function = self.interpreter.functions[intern("GETF")]
+        return getf(self.symbol_plist(name), key, default)
+
+    def symbol_plist(self, name: Any) -> object:
+        """All properties of a symbol."""
+        if not isinstance(name, Symbol):
+            raise fail("bad-argument", f"`{text(name)}` is no symbol, and has no properties")
+        return self.interpreter.plists.get(name, NIL)
+
     def gentemp(self, prefix: Any = "T", *_: Any) -> object:
         """A symbol that was not there."""
         return self.interpreter.gensym(string_of(prefix))
@@ -139,6 +172,11 @@ MORE: dict[str, Function] = {
     "LDB-TEST": lambda byte, number: truth(_ldb(byte, number)), "BYTE-SIZE": lambda byte: byte.car,
     "BYTE-POSITION": lambda byte: byte.cdr, "SQRT": math.sqrt,
     "MASK-FIELD": lambda byte, number: number & _mask(byte),
+    "RPLACA": _replaced("car"), "RPLACD": _replaced("cdr"), "TYPE-OF": _type_of,
+    "ARRAYP": lambda value: truth(isinstance(value, list | str)), "ARRAY-RANK": lambda _: 1,
+    "COPY-ALIST": lambda pairs: lisp_list(
+        Cons(each.car, each.cdr) if isinstance(each, Cons) else each for each in elements(pairs)
+    ),
 }  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+from bpflisp.syntax.data import eql
 from bpflisp.syntax.evaluator import Interpreter, Scope
-from bpflisp.syntax.forms import NIL, Cons, Symbol, cells, fail, intern, lisp_list, text
+from bpflisp.syntax.forms import NIL, Cons, Symbol, T, cells, elements, fail, intern, lisp_list, text
 from bpflisp.syntax.special import arguments, special
 
 Place = tuple[Callable[[], Any], Callable[[Any], None]]
@@ -30,7 +32,11 @@ def place(interpreter: Interpreter, form: object, scope: Scope) -> Place:
             return _by_writer(interpreter, form, scope)
         if form.car in (intern("LDB"), intern("LOGBITP")):
             return _bits(interpreter, form, scope)
-        make = _PLACES.get(form.car.name)
+        if form.car is intern("GETF"):
+            return _property(interpreter, form, scope)
+        if form.car is intern("GET"):
+            return _symbol_property(interpreter, form, scope)
+        make = _PLACES.get(form.car.name) or _path(form.car.name)
         if make is not None:
             return make(*interpreter.arguments(form, scope))
         if form.car is intern("SYMBOL-VALUE"):
@@ -115,8 +121,63 @@ def _cdr(value: Any, steps: str = "") -> Place:
     return lambda: cell.cdr, lambda new: setattr(cell, "cdr", new)
 
 
+def _path(name: str) -> Callable[..., Place] | None:
+    """The place of a `cadr` or the like: which part, of what the steps before it lead to."""
+    found = _STEPS.match(name)
+    if found is None:
+        return None
+    part, steps = _car if found[1] == "A" else _cdr, found[2].lower()
+    return lambda value: part(value, steps)
+
+
+_STEPS = re.compile(r"C([AD])([AD]{1,3})R\Z")
+
+
 def _nth(index: Any, value: Any) -> Place:
+    if index < 0:
+        raise fail("bad-index", f"a list has no element {text(index)}")
     return _car(value, "d" * index)
+
+
+def _property(interpreter: Interpreter, form: Cons, scope: Scope) -> Place:
+    """`(getf place key [default])`: a new key comes first."""
+    list_form, key_form, *rest = arguments(form, 2, 3)
+    read, write = place(interpreter, list_form, scope)
+    key = interpreter.value(key_form, scope)
+    default = interpreter.value(rest[0], scope) if rest else NIL
+    return _in_plist(read, write, key, default)
+
+
+def _in_plist(read: Callable[[], Any], write: Callable[[Any], None], key: Any, default: Any) -> Place:
+    def find() -> Cons | None:
+        for cell in list(cells(read()))[::2]:
+            if eql(cell.car, key) and isinstance(cell.cdr, Cons):
+                return cell.cdr
+        return None
+
+    def get() -> Any:
+        found = find()
+        return default if found is None else found.car
+
+    def put(new: Any) -> None:
+        found = find()
+        if found is None:
+            write(lisp_list([key, new], read()))
+        else:
+            found.car = new
+
+    return get, put
+
+
+def _symbol_property(interpreter: Interpreter, form: Cons, scope: Scope) -> Place:
+    """`(get symbol key [default])`."""
+    name, key, *rest = interpreter.arguments(form, scope)
+    if not isinstance(name, Symbol):
+        raise fail("bad-argument", f"`{text(name)}` is no symbol, and has no properties")
+    plists = interpreter.plists
+    return _in_plist(
+        lambda: plists.get(name, NIL), lambda new: plists.__setitem__(name, new), key, rest[0] if rest else NIL
+    )
 
 
 def _gethash(key: Any, table: Any, default: Any = NIL) -> Place:
@@ -136,13 +197,10 @@ _PLACES: dict[str, Callable[..., Place]] = {
     "FIRST": _car,
     "CDR": _cdr,
     "REST": _cdr,
-    "CADR": lambda value: _car(value, "d"),
     "SECOND": lambda value: _car(value, "d"),
-    "CDDR": lambda value: _cdr(value, "d"),
-    "CAAR": lambda value: _car(value, "a"),
-    "CDAR": lambda value: _cdr(value, "a"),
     "THIRD": lambda value: _car(value, "dd"),
-    "CADDR": lambda value: _car(value, "dd"),
+    "FOURTH": lambda value: _car(value, "ddd"),
+    "FIFTH": lambda value: _car(value, "dddd"),
     "NTH": _nth,
     "GETHASH": _gethash,
     "AREF": _aref,
@@ -165,27 +223,23 @@ def _setf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
         return NIL
     value: object = NIL
     for target, init in zip(items[::2], items[1::2], strict=True):
-        if isinstance(target, Cons) and target.car is intern("GETF"):
-            value = _set_property(interpreter, target, init, scope)
-            continue
         _, write = place(interpreter, target, scope)
         value = interpreter.value(init, scope)
         write(value)
     return value
 
 
-def _set_property(interpreter: Interpreter, target: Cons, init: object, scope: Scope) -> object:
-    list_form, key_form, *_ = arguments(target, 2, 3)
+@special("remf")
+def _remf(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
+    """Takes a key and its value out of a property list; whether it was there."""
+    list_form, key_form = arguments(form, 2, 2)
     read, write = place(interpreter, list_form, scope)
-    key, value = interpreter.value(key_form, scope), interpreter.value(init, scope)
-    plist = read()
-    found = list(cells(plist))
-    for cell in found[::2]:
-        if cell.car is key and isinstance(cell.cdr, Cons):
-            cell.cdr.car = value
-            return value
-    write(lisp_list([key, value], plist))
-    return value
+    key, items = interpreter.value(key_form, scope), elements(read())
+    at = next((at for at in range(0, len(items) - 1, 2) if eql(items[at], key)), None)
+    if at is None:
+        return NIL
+    write(lisp_list(items[:at] + items[at + 2 :]))
+    return T
 
 
 @special("rotatef", "shiftf")

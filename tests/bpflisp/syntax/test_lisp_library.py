@@ -479,6 +479,24 @@ MORE = [
     ("(princ 5)", "5"),
     ("(terpri)", "nil"),
     ("(eval '(+ 1 2))", "3"),
+    ("(let ((p (list :a 1))) (incf (getf p :a)) (push 5 (getf p :b)) (incf (getf p :c 7)) p)", "(:c 8 :b (5) :a 2)"),
+    ("(let ((p (list 'a 1 'b 2 'c 3))) (list (remf p 'b) (remf p 'x) p))", "(t nil (a 1 c 3))"),
+    (
+        "(progn (setf (get 'x 'size) 4) (incf (get 'x 'size)) (push 1 (get 'x 'seen)) (list (get 'x 'size) (get 'y 'size 9) (symbol-plist 'x)))",
+        "(5 9 (seen (1) size 5))",
+    ),
+    ("(let ((l (list 1 (list 2 3) 4))) (setf (caadr l) 7 (cdddr l) '(8) (fourth l) 9) l)", "(1 (7 3) 4 9)"),
+    ("(prog ((i 0) (s 0)) again (incf i) (incf s i) (when (< i 4) (go again)) (return (list i s)))", "(4 10)"),
+    ("(prog* ((i 2) (j (* i 3))) (declare (ignorable j)) (return j))", "6"),
+    ("(prog ())", "nil"),
+    ("(let ((l (list 1 2))) (rplaca l 5) (rplacd (cdr l) '(6)) l)", "(5 2 6)"),
+    (
+        "(mapcar #'type-of (list 1 \"a\" 'b :c nil '(1) #\\a #(1)))",
+        "(integer string symbol keyword null cons character vector)",
+    ),
+    ("(list (char-not-equal #\\a #\\A) (char-lessp #\\a #\\B) (char-greaterp #\\a #\\B))", "(nil t nil)"),
+    ("(let* ((a (list (cons 1 2))) (b (copy-alist a))) (setf (cdar b) 9) (list a b))", "(((1 . 2)) ((1 . 9)))"),
+    ('(handler-case (cerror "go on" "bad ~a" 3) (error (e) e))', '"bad 3"'),
 ]
 
 WINDOWS = [
