@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from bpflisp.ir.builder import Builder
 from bpflisp.ir.ssa import BINARY_OPS, COMPARE_OPS, Function, MapRef, Slot, Value, const
+from bpflisp.opt.rewriting import WORD
+from bpflisp.opt.rules import RULES, TEST_RULES, Constants, Form, Pattern, Rule, TestRule, Width
 from bpflisp.spec.isa import Op
 
 INTERESTING = (0, 1, 2, 3, 7, 8, 31, 32, 63, 255, 256, 0x800, 0xFFFF, 1 << 31, (1 << 31) - 1, (1 << 32) - 1, 1 << 32)
@@ -342,3 +345,150 @@ class Bounded(Generator):
         b.jump(done)
         b.seal(done)
         b.start(done)
+
+
+_OTHER_TESTS = tuple(rule for rule in TEST_RULES if rule.width is not Width.INNER)
+"""Those for comparisons of other things than a comparison's outcome."""
+
+
+class Parts(Generator):
+    """Makes functions that look at parts of what they load, and write over what they wrote."""
+
+    def statement(self, depth: int) -> None:
+        choice = self.random.random()
+        if choice < 0.2:
+            self.builder.write_variable(self.random.choice(self.variables), self.part())
+        elif choice < 0.5:
+            self.of_a_rule()
+        elif choice < 0.55:
+            self.tested(self.random.choice((Op.EQ, Op.NE, Op.SET, Op.GT, Op.SLE)), self.part(), self.leaf_value(), 64)
+        elif choice < 0.65:
+            self.written_again(self.place)
+        elif choice < 0.75:
+            self.value_written_again()
+        else:
+            super().statement(depth)
+
+    def of_a_rule(self) -> None:
+        """An expression, or a test, of a form that one of the compiler's rules rewrites."""
+        b, r = self.builder, self.random
+        rule = r.choice(r.choice((RULES, TEST_RULES, _OTHER_TESTS)))
+        width = r.choice((32, 64))
+        numbers = self.numbers(rule, width)
+        leaves = {name: (self.value if r.random() < 0.2 else self.load)() for name in "xy"}
+        if isinstance(rule, Rule):
+            b.write_variable(r.choice(self.variables), self.formed(rule.pattern, leaves, numbers, width))
+            return
+        op, left, right = rule.test
+        compared = [self.formed(part, leaves, numbers, width) for part in (left, right)]
+        if r.random() < 0.2:
+            b.write_variable(r.choice(self.variables), b.compare(op, *compared, width))
+        else:
+            self.tested(op, *compared, width)
+
+    def numbers(self, rule: Rule | TestRule, width: int) -> Constants:
+        """Numbers and sizes for its names, mostly such that it may be used."""
+        r = self.random
+        found: Constants = {}
+        for _ in range(40):
+            found = {**WORD.constants(), "n": r.choice(WORD.sizes), "m": r.choice(WORD.sizes)}
+            for name in "ab":
+                number = r.choice((0, 1, 3, 8, 16, 24, 31, 48, 56, 0x7F, 0x800, *EDGES, r.getrandbits(32)))
+                found[name] = number & ((1 << width) - 1)
+            found["b"] = r.choice((0, found["a"], found["b"]))
+            if rule.when({**found, "top x": 1, "top y": 1}, width):
+                break
+        return found
+
+    def formed(self, pattern: Pattern, leaves: dict[str, Value], numbers: Constants, width: int) -> Value:
+        """Instructions of the pattern's form; what has 64 bits is extended by 32 at most."""
+        b = self.builder
+        if isinstance(pattern, int):
+            return const(pattern)
+        if isinstance(pattern, str):
+            return leaves[pattern] if pattern in leaves else const(numbers[pattern])
+        kind, first, second = pattern
+        if isinstance(kind, Op):
+            args = [self.formed(part, leaves, numbers, width) for part in (first, second)]
+            return (b.compare if kind in COMPARE_OPS else b.binary)(kind, *args, width)
+        assert isinstance(first, str)
+        value = self.formed(second, leaves, numbers, 64)
+        if kind in (Form.SWAP, Form.LITTLE):
+            return b.byte_order(value, max(numbers[first], 16), Op.TO_BE if kind is Form.SWAP else Op.TO_LE)
+        return b.extend(value, min(numbers[first], 32), kind is Form.SIGN)
+
+    def part(self) -> Value:
+        """Some bits of a loaded or computed number, now and then of its bytes in the other order."""
+        b, r = self.builder, self.random
+        value = self.load() if r.random() < 0.7 else self.expression(1)
+        for _ in range(r.randint(1, 3)):
+            width = r.choice((32, 64, 64))
+            number = const(r.choice((1, 7, 8, 15, 16, 24, 31)))
+            mask = const(r.choice((0xFF, 0xFF00, 0xFFFF, 0xFFFFFF, 0x1FFF, 0xF0, 0xFFFFFFFF, 0xF0F00000, *EDGES)))
+            match r.randrange(7):
+                case 0 | 1:
+                    value = b.byte_order(value, r.choice((16, 16, 32, 32, 64)), r.choice((Op.TO_BE, Op.SWAP)))
+                case 2:
+                    value = b.binary(r.choice((Op.RSH, Op.RSH, Op.LSH, Op.ARSH)), value, number, width)
+                case 3 | 4:
+                    value = b.binary(r.choice((Op.AND, Op.AND, Op.OR, Op.XOR)), value, mask, width)
+                case 5:
+                    value = b.extend(value, r.choice((8, 16, 32)), r.random() < 0.3)
+                case _:
+                    value = b.binary(r.choice((Op.ADD, Op.MUL, Op.SUB)), value, self.value(), width)
+        return value
+
+    def tested(self, op: Op, left: Value, right: Value, width: int) -> None:
+        """A branch, the two ways of which write different numbers."""
+        b, r = self.builder, self.random
+        then, other, done = b.block("then"), b.block("else"), b.block("done")
+        b.branch(op, left, right, then, other, width)
+        for arm, number in ((then, 1), (other, 2)):
+            b.seal(arm)
+            b.start(arm)
+            b.write_variable(self.variables[0], left if r.random() < 0.1 else const(number))
+            b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def value_written_again(self) -> None:
+        """The same with a map value in place of the packet and the stack."""
+        b, r = self.builder, self.random
+        key = b.slot(4)
+        b.store(key, 0, 4, b.binary(Op.AND, self.value(), const(7)))
+        found = b.call_helper(1, MapRef("m"), key)
+        hit, done = b.block("hit"), b.block("done")
+        b.branch(Op.NE, found, const(0), hit, done)
+        b.seal(hit)
+        b.start(hit)
+
+        def inside() -> tuple[Value, int, int]:
+            size = r.choice(SIZES)
+            return found, r.randrange(0, 8 - size + 1, size), size
+
+        self.written_again(inside)
+        b.write_variable(self.variables[0], b.load(*inside()))
+        b.jump(done)
+        b.seal(done)
+        b.start(done)
+
+    def written_again(self, place: Callable[[], tuple[Value, int, int]]) -> None:
+        """Stores to a few places, of which some are like each other, with some loads in between, and branches."""
+        b, r = self.builder, self.random
+        places = [place() for _ in range(r.randint(1, 2))]
+        for _ in range(r.randint(2, 5)):
+            address, off, size = r.choice((*places, place()))
+            choice = r.random()
+            if choice < 0.7:
+                b.store(address, off, size, self.value())
+            elif choice < 0.85:
+                b.write_variable(r.choice(self.variables), b.load(address, off, size))
+            else:
+                then, done = b.block("then"), b.block("done")
+                b.branch(Op.LT, self.value(), self.leaf_value(), then, done)
+                b.seal(then)
+                b.start(then)
+                b.store(address, off, size, self.leaf_value())
+                b.jump(done)
+                b.seal(done)
+                b.start(done)

@@ -27,7 +27,7 @@ from bpflisp.opt import PASSES, run
 from simulator.program import Program
 from tests.oracle import ask, available
 
-from .generate import PACKET_SIZE, Bounded, Generator, Leaving
+from .generate import PACKET_SIZE, Bounded, Generator, Leaving, Parts
 from .test_kernel import as_program, expected, on_engine
 
 LEFT_OUT = (*(step.name for step in PASSES), *IMPROVEMENTS)
@@ -40,7 +40,7 @@ class DiffersError(Exception):
 
 def function_of(seed: int, size: int) -> Function:
     """The function of a case; of a smaller `size` it has fewer statements."""
-    kind = {0: Leaving, 1: Bounded}.get(seed % 5, Generator)
+    kind = {0: Leaving, 1: Bounded, 2: Parts}.get(seed % 5, Generator)
     return kind(seed, size, _version(seed), variables=6 + seed % 9, checked=True).function()
 
 
