@@ -18,6 +18,7 @@ from bpflisp.opt.licm import hoist_invariants
 from bpflisp.opt.merge import merge_blocks
 from bpflisp.opt.narrow import narrow_loads
 from bpflisp.opt.offsets import fold_offsets
+from bpflisp.opt.overwritten import drop_overwritten
 from bpflisp.opt.simplify import simplify
 from bpflisp.opt.sink import sink_stores
 from bpflisp.opt.stores import merge_stores
@@ -47,6 +48,7 @@ PASSES = (
     Pass("offsets", fold_offsets, 1),
     Pass("forward", forward_values, 2),
     Pass("dse", drop_dead_stores, 2),
+    Pass("overwritten", drop_overwritten, 2),
     Pass("sink", sink_stores, 2),
     Pass("stores", merge_stores, 2, late=True),
     Pass("narrow", narrow_loads, 2, late=True),
