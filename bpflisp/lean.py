@@ -8,8 +8,9 @@ the time until the first form was read. `dataclass` has the standard one's meani
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, field, replace
+from inspect import get_annotations
 from typing import Any, TypeVar, dataclass_transform, overload
 
 __all__ = ["dataclass", "field", "replace"]
@@ -37,7 +38,10 @@ def dataclass(cls: Any = None, /, **options: bool) -> Any:
 
 def _made(given: type, frozen: bool = False, slots: bool = False, eq: bool = True, kw_only: bool = False) -> Any:
     own = given.__dict__
-    cls: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(given)
+    fields = _fields_of(given, kw_only)
+    cls: Any = _with_slots(given, fields) if slots else given
+    cls.__dataclass_fields__ = fields
+    cls.__match_args__ = tuple(each.name for each in fields.values() if each.init and not each.kw_only)  # type: ignore[misc]  # The name is special to mypy whatever holds it.
     if "__init__" not in own:
         _later(cls, "__init__", _init_source, frozen)
     if "__repr__" not in own:
@@ -53,6 +57,46 @@ def _made(given: type, frozen: bool = False, slots: bool = False, eq: bool = Tru
         cls.__setattr__, cls.__delattr__ = _refuse_set, _refuse_delete
         cls.__getstate__, cls.__setstate__ = _state, _restore
     return cls
+
+
+def _fields_of(cls: type, kw_only: bool) -> dict[str, Field[Any]]:
+    """The inherited fields, then the annotated names of the class; what a `field(...)` says stands there no more."""
+    found: dict[str, Field[Any]] = {}
+    for base in cls.__mro__[-1:0:-1]:
+        found |= base.__dict__.get("__dataclass_fields__", {})
+    for name, kind in get_annotations(cls).items():
+        if str(kind).startswith(_NO_FIELDS):
+            raise TypeError(f"{cls.__qualname__}.{name}: {kind} has no meaning in a lean dataclass")
+        given = cls.__dict__.get(name, MISSING)
+        each: Any = given if isinstance(given, Field) else field(default=given)
+        if each is given and each.default is not MISSING:
+            setattr(cls, name, each.default)
+        elif each is given:
+            delattr(cls, name)
+        if each.default.__class__.__hash__ is None:
+            raise ValueError(f"{cls.__qualname__}.{name}: a default of its own for each instance is made by a factory")
+        each.name, each.type, each._field_type = name, kind, _FIELD
+        each.kw_only = kw_only if each.kw_only is MISSING else each.kw_only
+        found[name] = each
+    return found
+
+
+_FIELD: Any = vars(dataclasses)["_FIELD"]
+"""What marks a field as such for `dataclasses.fields` and `replace`."""
+
+_NO_FIELDS = ("ClassVar", "typing.ClassVar", "InitVar", "dataclasses.InitVar", "KW_ONLY", "dataclasses.KW_ONLY")
+
+
+def _with_slots(cls: type, names: Iterable[str]) -> type:
+    """The class made anew: slots must be there from its beginning."""
+    inherited = {name for base in cls.__mro__[1:-1] for name in base.__dict__.get("__slots__", ())}
+    body = {name: value for name, value in cls.__dict__.items() if name not in names}
+    body["__slots__"] = tuple(name for name in names if name not in inherited)
+    body.pop("__dict__", None)
+    body.pop("__weakref__", None)
+    made: type = type(cls)(cls.__name__, cls.__bases__, body)
+    made.__qualname__ = cls.__qualname__
+    return made
 
 
 _Source = Callable[[Sequence["Field[Any]"], bool], str]
