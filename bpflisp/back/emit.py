@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 from bpflisp.back.frame import lay_out
 from bpflisp.back.layout import order_blocks
@@ -21,7 +22,7 @@ from bpflisp.back.machine import (
 from bpflisp.back.target import Target
 from bpflisp.ir.ssa import Position, Slot
 from bpflisp.spec.insn import Insn
-from bpflisp.spec.isa import FRAME_POINTER, JA_CODE, JMP, JMP32, JUMP_CODES, Kind
+from bpflisp.spec.isa import FRAME_POINTER, JA_CODE, JMP, JMP32, JUMP_CODES, LD_IMM64_OPCODE, Kind
 
 _REACH = 1 << 15
 _TOO_FAR = "a jump is too far: split the function, or compile for --mcpu v4"
@@ -51,7 +52,10 @@ class _Rows:
     def block(self, block: MBlock, following: MBlock | None) -> None:
         self.starts[block] = len(self.insns)
         for insn in block.body:
-            self._insn(insn)
+            if insn.slot is not None or insn.is_lea:
+                self._in_frame(insn)
+            else:
+                self._append(insn, None)
         if block.end is None:
             if block.targets[0] is not following:
                 self._go_on(block)
@@ -85,7 +89,8 @@ class _Rows:
         self.insns.append(insn)
         self.jumps.append(jump)
 
-    def _insn(self, insn: MInsn) -> None:
+    def _in_frame(self, insn: MInsn) -> None:
+        """An access of a stack slot, or its address."""
         base = self.frame[insn.slot] if insn.slot is not None else 0
         if insn.is_lea:
             self._append(MInsn(MOV_REG, insn.dst, FRAME_POINTER, position=insn.position), None)
@@ -114,10 +119,8 @@ class _Rows:
         return code
 
     def _slots(self) -> list[int]:
-        slots = [0]
-        for insn in self.insns:
-            slots.append(slots[-1] + Insn(insn.opcode).slots)
-        return slots
+        lengths = (2 if insn.opcode == LD_IMM64_OPCODE else 1 for insn in self.insns)
+        return list(accumulate(lengths, initial=0))
 
     def _distance(self, index: int, slots: list[int]) -> int | None:
         """How far the instruction jumps, in slots; None where it is no jump."""
@@ -126,7 +129,7 @@ class _Rows:
 
     def _relax(self) -> None:
         """Let branches that do not reach their target jump over, or to, a far jump. That moves others apart: repeat."""
-        progress = True
+        progress = 2 * len(self.insns) >= _REACH  # Of fewer, whatever their lengths, all reach one another.
         while progress:
             progress = False
             slots = self._slots()

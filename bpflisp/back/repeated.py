@@ -30,17 +30,20 @@ def drop_repeated(function: MFunction) -> None:
     order = reverse_postorder(function)
     after: dict[MBlock, _Known] = {}
     entering: dict[MBlock, _Known] = {}
+    waiting = set(order)
     for _ in range(_ROUNDS * len(order) + 8):
-        progress = False
         for block in order:
+            if block not in waiting:
+                continue
+            waiting.discard(block)
             known = _meet([after[p] for p in before[block] if p in after])
             if block is function.blocks[0]:
                 known = {1: "context"}
             if block not in entering or entering[block] != known:
                 entering[block] = known
                 after[block] = _walk(block, dict(known), None)
-                progress = True
-        if not progress:
+                waiting.update(block.targets)
+        if not waiting:
             break
     else:
         return

@@ -83,9 +83,10 @@ class _Selector:
 
     def register(self, value: Value) -> int:
         """The virtual register of a value that is no leaf."""
-        if value not in self.registers:
-            self.registers[value] = self.machine.register()
-        return self.registers[value]
+        register = self.registers.get(value)
+        if register is None:
+            register = self.registers[value] = self.machine.register()
+        return register
 
     def value(self, value: Value) -> int:
         """A register that holds the value; a leaf is put into a new one."""
@@ -98,6 +99,8 @@ class _Selector:
     def _move(self, register: int, value: Value) -> list[MInsn]:
         """Instructions that put a value into a register."""
         at = self.position
+        if not isinstance(value, ssa.Leaf):
+            return [MInsn(MOV_REG, register, self.register(value), position=at)]
         match value:
             case ssa.Const(number):
                 return [load_constant(register, number, self.target, at)]
@@ -112,7 +115,7 @@ class _Selector:
                 return [insn]
             case Slot():
                 return [lea(register, value, at)]
-        return [MInsn(MOV_REG, register, self.register(value), position=at)]
+        raise BackError(f"no machine form for {type(value).__name__}", at)
 
     def emit(self, opcode: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> MInsn:
         insn = MInsn(opcode, dst, src, off, imm, position=self.position)

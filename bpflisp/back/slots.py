@@ -81,6 +81,10 @@ def share_spills(function: MFunction, spills: frozenset[Slot]) -> None:
     """The same for spill slots, which are written and read as a whole and by r10 alone."""
     if len(spills) < 2:
         return
+    naming = {
+        block: [(insn, insn.slot) for insn in reversed(block.body) if insn.slot is not None and insn.slot in spills]
+        for block in function.blocks
+    }
     live: dict[object, frozenset[Slot]] = {block: frozenset() for block in function.blocks}
     conflicts: Conflicts = {slot: set() for slot in spills}
     progress = True
@@ -88,8 +92,8 @@ def share_spills(function: MFunction, spills: frozenset[Slot]) -> None:
         progress = False
         for block in reversed(function.blocks):
             alive = frozenset().union(*(live[target] for target in block.targets))
-            for insn in reversed(list(block.instructions())):
-                alive = _step_back(insn, alive, spills, conflicts)
+            for insn, slot in naming[block]:
+                alive = _step_back(insn, slot, alive, conflicts)
             if alive != live[block]:
                 live[block] = alive
                 progress = True
@@ -99,10 +103,7 @@ def share_spills(function: MFunction, spills: frozenset[Slot]) -> None:
             insn.slot = chosen.get(insn.slot, insn.slot)
 
 
-def _step_back(insn: MInsn, alive: frozenset[Slot], spills: frozenset[Slot], conflicts: Conflicts) -> frozenset[Slot]:
-    slot = insn.slot
-    if slot is None or slot not in spills:
-        return alive
+def _step_back(insn: MInsn, slot: Slot, alive: frozenset[Slot], conflicts: Conflicts) -> frozenset[Slot]:
     if insn.row.kind is Kind.STORE and insn.dst == FRAME_POINTER:
         conflicts[slot] |= alive
         for other in alive:
