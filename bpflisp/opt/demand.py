@@ -8,6 +8,8 @@ of an address keep their operands where a test bounds these: see `Uses`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bpflisp.ir import ssa
 from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Extend, Function, Instr, Leaf, Param, Value, const
 from bpflisp.opt.rules import RING
@@ -16,19 +18,49 @@ from bpflisp.spec.alu import M32, M64, byte_order, signed
 from bpflisp.spec.isa import Op
 
 COMPUTED = (Binary, Extend, ByteOrder)
+_LOOKING = (*COMPUTED, ssa.Store, ssa.ContextStore, ssa.Atomic, Compare, Branch)
 _BITWISE = frozenset({Op.AND, Op.OR, Op.XOR})
+_CHANGING = _BITWISE | {Op.ADD}
+"""Operations that, with a number, may change only bits that nobody asks for."""
 
 
 def drop_unneeded(function: Function) -> bool:
-    """Ask for bits from the ends, then look at each operand. Says whether one was changed."""
+    """Ask for bits from the ends, then look at each operand that may change. Says whether one did."""
+    found = list(_candidates(function))
+    if not found:
+        return False
     asked = asked_bits(function)
     uses = Uses(function)
     changed = False
-    for block in function.blocks:
-        for instr in block.body:
-            changed |= _drop_from(instr, asked, uses)
-        changed |= _drop_from(block.terminator, asked, uses)
+    for instr, index in found:
+        changed |= _drop_from(instr, index, asked, uses)
     return changed
+
+
+def _candidates(function: Function) -> Iterator[tuple[Instr, int]]:
+    """Operands of what does not look at all bits, that have what can be taken out, or shortened."""
+    for instr in function.instructions():
+        if not isinstance(instr, _LOOKING):
+            continue
+        if isinstance(instr, Compare | Branch) and instr.width == 64:
+            continue
+        for index, value in enumerate(instr.args):
+            if _is_long(instr, value) if isinstance(value, Const) else _may_go(value):
+                yield instr, index
+
+
+def _may_go(value: Value) -> bool:
+    """Whether it is of the kind that is taken out where others are asked for than the bits that it changes."""
+    if isinstance(value, Binary):
+        number = value.args[1]
+        return value.op in _CHANGING and isinstance(number, Const) and not (value.op is Op.ADD and number.number & 1)
+    return isinstance(value, Extend)
+
+
+def _is_long(instr: Instr, value: Const) -> bool:
+    if isinstance(instr, ssa.Store | ssa.ContextStore):
+        return value.number >> 8 * instr.size > 0
+    return isinstance(instr, Binary) and (value.number > M32 if instr.width == 32 else not _fits(value.number))
 
 
 # What is asked for
@@ -116,20 +148,17 @@ def _seen_by_binary(instr: Binary, index: int, asked: int) -> int:
 # What is taken out
 
 
-def _drop_from(instr: Instr, asked: dict[Value, int], uses: Uses) -> bool:
-    bits = asked.get(instr, 0)
+def _drop_from(instr: Instr, index: int, asked: dict[Value, int], uses: Uses) -> bool:
+    value, bits = instr.args[index], asked.get(instr, 0)
     if isinstance(instr, COMPUTED) and not bits:
         return False
-    changed = False
-    for index, value in enumerate(instr.args):
-        if isinstance(value, COMPUTED):
-            new = _stripped(value, bits_seen(instr, index, bits or M64))
-            if new is not value and _may_take(instr, value, uses):
-                instr.args[index] = new
-                changed = True
-        elif isinstance(value, Const):
-            changed |= _shorten(instr, index, value, bits, uses)
-    return changed
+    if isinstance(value, Const):
+        return _shorten(instr, index, value, bits, uses)
+    new = _stripped(value, bits_seen(instr, index, bits))
+    if new is value or not _may_take(instr, value, uses):
+        return False
+    instr.args[index] = new
+    return True
 
 
 def _may_take(instr: Instr, value: Value, uses: Uses) -> bool:

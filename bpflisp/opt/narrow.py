@@ -9,6 +9,8 @@ since the verifier knows a stored number by its size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bpflisp.ir import ssa
 from bpflisp.ir.addresses import Space, root, space
 from bpflisp.ir.ssa import Binary, ByteOrder, Const, Extend, Function, Instr, Load, Value, const
@@ -30,7 +32,7 @@ class _Part:
 
 def narrow_loads(function: Function) -> bool:
     """Every load once. Says whether one became narrower."""
-    loads = [instr for instr in function.instructions() if isinstance(instr, Load) and _may_be_narrower(instr)]
+    loads = [load for load in _partly_used(function) if _may_be_narrower(load)]
     if not loads:
         return False
     asked, uses, users = asked_bits(function), Uses(function), _users(function)
@@ -47,6 +49,19 @@ def narrow_loads(function: Function) -> bool:
             changed = True
     ssa.replace_values(function, replaced)
     return changed
+
+
+def _partly_used(function: Function) -> Iterator[Load]:
+    """Loads of which something looks at a part, in the order of the first that does."""
+    seen: dict[Load, None] = {}
+    for instr in function.instructions():
+        if isinstance(instr, Extend) or (isinstance(instr, Binary) and instr.op in (Op.AND, Op.RSH)):
+            value = instr.args[0]
+            if isinstance(value, ByteOrder):
+                value = value.args[0]
+            if isinstance(value, Load):
+                seen[value] = None
+    return iter(seen)
 
 
 def _may_be_narrower(load: Load) -> bool:
