@@ -12,6 +12,7 @@ from bpflisp.opt.cfg import drop_unreachable, tidy
 from bpflisp.opt.dce import drop_dead
 from bpflisp.opt.demand import drop_unneeded
 from bpflisp.opt.dse import drop_dead_stores
+from bpflisp.opt.equals import use_numbers
 from bpflisp.opt.forward import forward_values
 from bpflisp.opt.gvn import number_values
 from bpflisp.opt.licm import hoist_invariants
@@ -54,6 +55,7 @@ PASSES = (
     Pass("narrow", narrow_loads, 2, late=True),
     Pass("bounds", merge_checks, 2),
     Pass("threading", thread_jumps, 2),
+    Pass("equals", use_numbers, 2),
     Pass("licm", hoist_invariants, 2),
     Pass("dce", drop_dead, 1),
     Pass("merge", merge_blocks, 2, late=True),

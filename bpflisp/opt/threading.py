@@ -24,7 +24,7 @@ _REMEMBERED = 64
 
 def thread_jumps(function: Function) -> bool:
     """One round over all edges. Says whether one was moved."""
-    facts = _conditions(function)
+    facts = conditions(function)
     changed = False
     for block in function.blocks:
         for number, edge in enumerate(block.terminator.edges()):
@@ -50,7 +50,7 @@ def _holding(end: Branch, taken: bool) -> list[Test]:
     return [(INVERSE[end.op], end.width, left, right)] if end.op in INVERSE else []
 
 
-def _conditions(function: Function) -> dict[Block, list[Test]]:
+def conditions(function: Function) -> dict[Block, list[Test]]:
     """For each block the tests that hold when it is entered: those of the branches that alone lead to it or to a
     block that dominates it.
     """

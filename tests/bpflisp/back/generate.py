@@ -446,7 +446,12 @@ class Parts(Generator):
         for arm, number in ((then, 1), (other, 2)):
             b.seal(arm)
             b.start(arm)
-            b.write_variable(self.variables[0], left if r.random() < 0.1 else const(number))
+            used = (
+                b.binary(r.choice((Op.ADD, Op.XOR, Op.MUL)), self.value(), left) if r.random() < 0.2 else const(number)
+            )
+            b.write_variable(self.variables[0], used)
+            if r.random() < 0.1:
+                b.store(*self.place(), left)
             b.jump(done)
         b.seal(done)
         b.start(done)
