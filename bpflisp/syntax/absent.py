@@ -15,7 +15,8 @@ _HELP = {
          "CLASS-OF", "FIND-CLASS", "ENSURE-GENERIC-FUNCTION", "PRINT-UNREADABLE-OBJECT", "PRINT-OBJECT"), _CLASSES),
     **dict.fromkeys(
         ("DEFINE-CONDITION", "MAKE-CONDITION", "HANDLER-BIND", "RESTART-CASE", "RESTART-BIND", "INVOKE-RESTART",
-         "WITH-SIMPLE-RESTART", "FIND-RESTART", "BREAK", "INVOKE-DEBUGGER"), _CATCHES),
+         "WITH-SIMPLE-RESTART", "FIND-RESTART", "BREAK", "INVOKE-DEBUGGER", "SIGNAL",
+         "SIMPLE-CONDITION-FORMAT-CONTROL"), _CATCHES),
     **dict.fromkeys(
         ("RANDOM", "MAKE-RANDOM-STATE", "GET-UNIVERSAL-TIME", "GET-INTERNAL-REAL-TIME", "GET-INTERNAL-RUN-TIME",
          "GET-DECODED-TIME", "TIME", "MACHINE-TYPE", "MACHINE-INSTANCE", "LISP-IMPLEMENTATION-TYPE",
@@ -38,6 +39,15 @@ _HELP = {
     "GET-SETF-EXPANSION": "(defsetf name (parameter...) (new-value) form)",
     "DEFINE-COMPILER-MACRO": "`defmacro`",
     "WITH-HASH-TABLE-ITERATOR": "(maphash function table), or `loop` with `being the hash-keys`",
+    **dict.fromkeys((
+        "ARRAY-ELEMENT-TYPE", "ARRAY-IN-BOUNDS-P", "BIT-VECTOR-P", "BOOLE", "CHAR-INT", "CHAR-NAME",
+        "COMPILED-FUNCTION-P", "CONJUGATE", "COPY-SYMBOL", "CTYPECASE", "CCASE", "DECODE-FLOAT", "FCEILING",
+        "FFLOOR", "FMAKUNBOUND", "FROUND", "FTRUNCATE", "GRAPHIC-CHAR-P", "HASH-TABLE-SIZE", "HASH-TABLE-TEST",
+        "IMAGPART", "REALPART", "INTEGER-DECODE-FLOAT", "LOAD-TIME-VALUE", "LOOP-FINISH", "MAKE-SEQUENCE",
+        "MAKUNBOUND", "MEMBER-IF-NOT", "NBUTLAST", "NSET-EXCLUSIVE-OR", "NSUBLIS", "NSUBST-IF", "NSUBSTITUTE-IF",
+        "PHASE", "PPRINT", "REMPROP", "SCALE-FLOAT", "SET", "SPECIAL-OPERATOR-P", "SUBST-IF", "SUBSTITUTE-IF-NOT",
+        "SUBTYPEP", "SXHASH", "TAN", "TRANSLATE-PATHNAME", "WRITE",
+    ), ""),
     "COMPLEX": "numbers are whole, fractions or floating",
 }  # fmt: skip
 """Name -> what helps. Of each other name it is not known whether it is Common Lisp's."""

@@ -171,8 +171,9 @@ _ANY = ("ERROR", "CONDITION", "SERIOUS-CONDITION")
 
 
 def _catches(kind: object, problem: FormError) -> bool:
-    """Whether a handler of this type takes an error. That evaluation does not end is taken by none."""
-    if problem.diagnostic.code == "runaway":
+    """Whether a handler of this type takes an error. None takes that evaluation does not end, or that a form of
+    Common Lisp is not here: there it would be no error."""
+    if problem.diagnostic.code in ("runaway", "not-built"):
         return False
     if isinstance(kind, Cons) and kind.car is intern("OR"):
         return any(_catches(each, problem) for each in elements(kind.cdr))

@@ -31,6 +31,7 @@ class _Loop:
     at: int = 0
     steps: list[Step] = field(default_factory=list)
     finally_forms: list[object] = field(default_factory=list)
+    pending: list[tuple[object, object]] | None = None
     result: Any = None
     collected: dict[Symbol | None, Any] = field(default_factory=dict)
     result_kind: str = ""
@@ -59,8 +60,27 @@ class _Loop:
     def value(self, form: object) -> Any:
         return self.interpreter.value(form, self.scope)
 
+    def together(self, *steps: Step) -> None:
+        """Steps that `and` joins: all values are computed before the first name is bound."""
+        if self.pending is not None:
+            for step in steps:
+                step()
+            return
+        self.pending = []
+        try:
+            for step in steps:
+                step()
+            pending = self.pending
+        finally:
+            self.pending = None
+        for pattern, value in pending:
+            self.bind(pattern, value)
+
     def bind(self, pattern: object, value: object) -> None:
         """Bind a name, or the names of a list, of the loop."""
+        if self.pending is not None:
+            self.pending.append((pattern, value))
+            return
 
         def one(name: Symbol, item: object) -> None:
             self.scope.variables[name] = item
@@ -155,11 +175,11 @@ def _clause(loop: _Loop) -> Step:
 def _simple_clause(loop: _Loop, word: str) -> Step:
     loop.at += 1
     if word == "WITH":
-        pattern = loop.form()
-        loop.bind(pattern, loop.value(loop.form()) if loop.take("=") else NIL)
+        bound = [(loop.form(), loop.value(loop.form()) if loop.take("=") else NIL)]
         while loop.take("AND"):
-            pattern = loop.form()
-            loop.bind(pattern, loop.value(loop.form()) if loop.take("=") else NIL)
+            bound.append((loop.form(), loop.value(loop.form()) if loop.take("=") else NIL))
+        for pattern, value in bound:
+            loop.bind(pattern, value)
         return _nothing
     if word == "REPEAT":
         turns = iter(range(loop.value(loop.form())))
@@ -314,7 +334,7 @@ def _for(loop: _Loop) -> Step:
         step = _for_number(loop, pattern)
     if loop.word() == "AND":
         following = _for(loop)
-        return lambda: (step(), following())
+        return lambda: loop.together(step, following)
     return step
 
 

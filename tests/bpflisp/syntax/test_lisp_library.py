@@ -489,6 +489,10 @@ MORE = [
     ("(prog ((i 0) (s 0)) again (incf i) (incf s i) (when (< i 4) (go again)) (return (list i s)))", "(4 10)"),
     ("(prog* ((i 2) (j (* i 3))) (declare (ignorable j)) (return j))", "6"),
     ("(prog ())", "nil"),
+    ("(loop for x below 4 and y = 0 then x collect (list x y))", "((0 0) (1 0) (2 1) (3 2))"),
+    ("(loop for x below 4 for y = 0 then x collect (list x y))", "((0 0) (1 1) (2 2) (3 3))"),
+    ("(loop for a = 1 then b and b = 2 then (+ a b) and i below 5 collect a)", "(1 2 3 5 8)"),
+    ("(let ((x 5)) (loop with x = 1 and y = x repeat 1 collect (list x y)))", "((1 5))"),
     ("(let ((l (list 1 2))) (rplaca l 5) (rplacd (cdr l) '(6)) l)", "(5 2 6)"),
     (
         "(mapcar #'type-of (list 1 \"a\" 'b :c nil '(1) #\\a #(1)))",
