@@ -178,7 +178,12 @@ def _catches(kind: object, problem: FormError) -> bool:
     if isinstance(kind, Cons) and kind.car is intern("OR"):
         return any(_catches(each, problem) for each in elements(kind.cdr))
     name = kind.name if isinstance(kind, Symbol) else ""
-    return kind is T or name in _ANY or problem.diagnostic.code in _KINDS.get(name, ())
+    return (
+        kind is T
+        or name in _ANY
+        or (name and name == problem.condition)
+        or problem.diagnostic.code in _KINDS.get(name, ())
+    )
 
 
 @special("ignore-errors")

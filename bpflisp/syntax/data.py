@@ -22,26 +22,27 @@ def truth(value: object) -> object:
 
 
 class Table:
-    """A hash table; keys compare by `equal`."""
+    """A hash table; keys compare by `equal`, or by `equalp`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, equalp: bool = False) -> None:
         self._items: dict[object, tuple[object, object]] = {}
+        self._key = _folded if equalp else _hashable
 
     def get(self, key: object, default: object = NIL) -> object:
         """The value of a key, or the default."""
-        return self._items.get(_hashable(key), (key, default))[1]
+        return self._items.get(self._key(key), (key, default))[1]
 
     def has(self, key: object) -> bool:
         """Whether the key is there."""
-        return _hashable(key) in self._items
+        return self._key(key) in self._items
 
     def set(self, key: object, value: object) -> None:
         """Give a key its value."""
-        self._items[_hashable(key)] = (key, value)
+        self._items[self._key(key)] = (key, value)
 
     def remove(self, key: object) -> bool:
         """Take a key out; whether it was there."""
-        return self._items.pop(_hashable(key), None) is not None
+        return self._items.pop(self._key(key), None) is not None
 
     def keys(self) -> list[object]:
         """The keys, in the order in which they came."""
@@ -82,6 +83,17 @@ def _hashable(key: object) -> object:
     return (type(key), key)
 
 
+def _folded(key: object) -> object:
+    """The same for `equalp`: the case of letters and the type of numbers make no difference."""
+    if isinstance(key, Cons):
+        return ("cons", tuple(_folded(cell.car) for cell in cells(key)))
+    if isinstance(key, list | str):
+        return ("vector", tuple(_folded(item) for item in sequence(key)))
+    if isinstance(key, Character):
+        return ("char", key.char.lower())
+    return ("number", key) if isinstance(key, int | float | Fraction) else (type(key), key)
+
+
 def eql(a: object, b: object) -> bool:
     """The same object, or the same number or character."""
     if isinstance(a, int | float | Fraction) and isinstance(b, int | float | Fraction):
@@ -96,6 +108,20 @@ def equal(a: object, b: object) -> bool:
             return False
         a, b = a.cdr, b.cdr
     return eql(a, b) or (isinstance(a, str) and isinstance(b, str) and a == b)
+
+
+def equalp(a: object, b: object) -> bool:
+    """The same structure, whatever the case of letters and the type of numbers; vectors by their elements."""
+    while isinstance(a, Cons) and isinstance(b, Cons):
+        if not equalp(a.car, b.car):
+            return False
+        a, b = a.cdr, b.cdr
+    if isinstance(a, list | str) and isinstance(b, list | str):
+        return len(a) == len(b) and all(map(equalp, sequence(a), sequence(b)))
+    if isinstance(a, Character) and isinstance(b, Character):
+        return a.char.lower() == b.char.lower()
+    numbers = isinstance(a, int | float | Fraction) and isinstance(b, int | float | Fraction)
+    return a == b if numbers else eql(a, b)
 
 
 def sequence(value: Any) -> list[Any]:
@@ -158,6 +184,8 @@ def coerce(value: Any, kind: Any) -> object:
         return list(sequence(value))
     if name in ("STRING", "SIMPLE-STRING"):
         return value if isinstance(value, str) else "".join(item.char for item in sequence(value))
+    if name in ("FLOAT", "SINGLE-FLOAT", "DOUBLE-FLOAT") and isinstance(value, int | Fraction):
+        return float(value)
     return value
 
 

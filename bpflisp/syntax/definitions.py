@@ -177,10 +177,12 @@ def _define_modify_macro(interpreter: Interpreter, form: Cons, scope: Scope) -> 
     """`(define-modify-macro name (parameter...) function)`: gives a place what the function makes of its value."""
     name, params, function, *_ = arguments(form, 3, 4)
     place = interpreter.gensym("place")
-    required = [each for each in elements(params) if not (isinstance(each, Symbol) and each.name.startswith("&"))]
-    names = [each.car if isinstance(each, Cons) else each for each in required]
-    call = [intern("LIST"), _quote(intern("SETF")), place, lisp_list(
-        [intern("LIST"), _quote(function), place, *names])]  # fmt: skip
+    written = elements(params)
+    rest = written[-2:-1] == [intern("&REST")]
+    named = [each for each in written if not (isinstance(each, Symbol) and each.name.startswith("&"))]
+    names = [each.car if isinstance(each, Cons) else each for each in named]
+    made = lisp_list([intern("LIST*" if rest else "LIST"), _quote(function), place, *names])
+    call = [intern("LIST"), _quote(intern("SETF")), place, made]
     definition = Cons(Cons(place, params), Cons(lisp_list(call), NIL))
     interpreter.macros[name_of(name, "`define-modify-macro`")] = interpreter.macro(
         name_of(name, "`define-modify-macro`"), definition, scope

@@ -149,6 +149,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         from bpflisp.syntax import functions, special
+        from bpflisp.syntax.printing import STREAMS
 
         self.globals = Scope()
         self.functions: dict[Symbol, Callable[..., object]] = functions.library(self)
@@ -160,8 +161,8 @@ class Interpreter:
         self.types: dict[Symbol, object] = {}
         self.tags: list[object] = []
         self.writers: dict[Symbol, Callable[..., object]] = {}
-        self.variables: dict[Symbol, object] = {}
-        self.dynamic: set[Symbol] = set()
+        self.variables: dict[Symbol, object] = dict(STREAMS)
+        self.dynamic: set[Symbol] = set(STREAMS)
         self.plists: dict[Symbol, object] = {}
         self.constants: set[Symbol] = set()
         self.own_constants: set[Symbol] = set()

@@ -88,7 +88,7 @@ def _directive(control: str, found: re.Match[str], args: _Arguments, output: _Ou
         if name == "{":
             _iterate(body, found[2], params, args, output)
         elif name == "[":
-            _choose(body, found[2], args, output)
+            _choose(body, found[2], params, args, output)
         else:
             output.write(_cased(body, found[2], args))
         return end
@@ -127,7 +127,7 @@ def _parameter(piece: str, args: _Arguments) -> Any:
         return None
     if piece in "vV":
         value = args.next()
-        return None if value is NIL else value
+        return None if value is NIL else value.char if isinstance(value, Character) else value
     if piece == "#":
         return args.left
     return piece[1] if piece[0] == "'" else int(piece)
@@ -166,19 +166,20 @@ def _iterate(body: str, flags: str, params: list[Any], args: _Arguments, output:
         pass
 
 
-def _clauses(body: str) -> list[str]:
-    parts, depth, start = [], 0, 0
+def _clauses(body: str) -> tuple[list[str], bool]:
+    """What `~;` parts, and whether `~:;` stands before the last: it is for all other numbers."""
+    parts, depth, start, default = [], 0, 0, False
     for found in _DIRECTIVE.finditer(body):
-        depth += (found[3] == "[") - (found[3] == "]")
+        depth += (found[3] in "[{") - (found[3] in "]}")
         if found[3] == ";" and depth == 0:
             parts.append(body[start : found.start()])
-            start = found.end()
-    return [*parts, body[start:]]
+            start, default = found.end(), ":" in found[2]
+    return [*parts, body[start:]], default
 
 
-def _choose(body: str, flags: str, args: _Arguments, output: _Output) -> None:
-    clauses = _clauses(body)
-    value = args.next()
+def _choose(body: str, flags: str, params: list[Any], args: _Arguments, output: _Output) -> None:
+    clauses, default = _clauses(body)
+    value = params[0] if params and params[0] is not None else args.next()
     if ":" in flags:
         index = 0 if value is NIL else 1
     elif "@" in flags:
@@ -186,7 +187,7 @@ def _choose(body: str, flags: str, args: _Arguments, output: _Output) -> None:
         args.at -= value is not NIL
     else:
         index = value if isinstance(value, int) else len(clauses)
-    if index >= len(clauses) and "~:;" in body:
+    if default and not 0 <= index < len(clauses):
         index = len(clauses) - 1
     if 0 <= index < len(clauses):
         _run(clauses[index], args, output)
@@ -211,12 +212,13 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
         case "~":
             return "~" * min(count, _LIMIT)
         case "a" | "s" | "w":
-            return _padded(_shown(args.next(), name != "a"), params, left="@" in flags)
+            value = args.next()
+            shown = "()" if value is NIL and ":" in flags else _shown(value, name != "a")
+            return _padded(shown, params, left="@" in flags)
         case "d" | "x" | "b" | "o":
             return _number(args.next(), name, flags, params)
         case "c":
-            value = args.next()
-            return value.char if isinstance(value, Character) else text(value)
+            return _character(args.next(), flags)
         case "p":
             value = args.items[args.at - 1] if ":" in flags else args.next()
             one, many = ("y", "ies") if "@" in flags else ("", "s")
@@ -242,6 +244,16 @@ def _simple(name: str, flags: str, params: list[Any], args: _Arguments) -> str:
     raise fail("bad-format", f"`~{name}` is not known in a format")
 
 
+def _character(value: Any, flags: str) -> str:
+    """`~c`; with `:` the name of what has no face, with `@` as it is read."""
+    if not isinstance(value, Character):
+        raise fail("bad-format", f"`~c` takes a character, not `{text(value)}`")
+    named = value.char.isspace() or not value.char.isprintable()
+    if "@" in flags:
+        return text(value, readable=True)
+    return text(value, readable=True).removeprefix("#\\").capitalize() if ":" in flags and named else value.char
+
+
 def _shown(value: Any, readable: bool) -> str:
     """A value as Common Lisp prints it: names in upper case, also inside of lists."""
     if isinstance(value, Cons):
@@ -264,10 +276,14 @@ def _shown_list(value: Cons, readable: bool) -> str:
 
 
 def _padded(written: str, params: list[Any], *, left: bool) -> str:
-    width = params[0] if params and isinstance(params[0], int) else 0
+    width, step, least = (
+        min(params[at], _LIMIT) if len(params) > at and isinstance(params[at], int) else given
+        for at, given in enumerate((0, 1, 0))
+    )
     pad = params[3] if len(params) > 3 and isinstance(params[3], str) else " "
-    width = min(width, _LIMIT)
-    return written.rjust(width, pad) if left else written.ljust(width, pad)
+    short = width - len(written) - least
+    spaces = pad * (least + (-(-short // max(step, 1)) * max(step, 1) if short > 0 else 0))
+    return spaces + written if left else written + spaces
 
 
 def _fixed(value: Any, params: list[Any]) -> str:
@@ -276,8 +292,14 @@ def _fixed(value: Any, params: list[Any]) -> str:
         return _shown(value, False)
     width = params[0] if params and isinstance(params[0], int) else 0
     digits = params[1] if len(params) > 1 and isinstance(params[1], int) else None
-    written = f"{value:.{min(digits, 100)}f}" if digits is not None else str(float(value))
-    return written.rjust(min(width, _LIMIT))
+    written = str(float(value))
+    if digits is not None:
+        from decimal import ROUND_HALF_UP, Decimal
+
+        exact = Decimal(written).quantize(Decimal(1).scaleb(-min(digits, 100)), ROUND_HALF_UP)
+        written = f"{exact:f}" + "." * (digits == 0)
+    pad = params[4] if len(params) > 4 and isinstance(params[4], str) else " "
+    return written.rjust(min(width, _LIMIT), pad)
 
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -297,7 +319,9 @@ def _number(value: Any, name: str, flags: str, params: list[Any], base: int = 0)
     base = base if 2 <= base <= 36 else {"d": 10, "x": 16, "b": 2, "o": 8}[name]
     written = _digits(abs(value), base).upper()
     if ":" in flags:
-        written = re.sub(r"(?<=\w)(?=(?:\w{3})+$)", ",", written)
+        mark = params[2] if len(params) > 2 and isinstance(params[2], str) else ","
+        each = params[3] if len(params) > 3 and isinstance(params[3], int) and 0 < params[3] < 100 else 3
+        written = re.sub(rf"(?<=\w)(?=(?:\w{{{each}}})+$)", mark.replace("\\", r"\\"), written)
     sign = "-" if value < 0 else "+" if "@" in flags else ""
     width = params[0] if params and isinstance(params[0], int) else 0
     pad = params[1] if len(params) > 1 and isinstance(params[1], str) else " "

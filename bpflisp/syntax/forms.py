@@ -77,7 +77,12 @@ class Character:
 
 
 class FormError(Exception):
-    """Something is wrong with a form: the diagnostic to show for it, whose span may still be unknown."""
+    """Something is wrong with a form: the diagnostic to show for it, whose span may still be unknown.
+
+    `condition`: the type that `error` was given, in upper case.
+    """
+
+    condition = ""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         self.diagnostic = diagnostic

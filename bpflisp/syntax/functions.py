@@ -12,15 +12,16 @@ from bpflisp.syntax.arithmetic import NUMBERS
 from bpflisp.syntax.costs import charged
 from bpflisp.syntax.data import (
     Function,
-    Output,
     Table,
     eql,
     equal,
+    equalp,
     truth,
 )
-from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, elements, fail, intern, lisp_list, text
+from bpflisp.syntax.forms import NIL, Character, Cons, Symbol, T, elements, fail, intern, lisp_list, text
 from bpflisp.syntax.lists import LISTS
 from bpflisp.syntax.more import further
+from bpflisp.syntax.printing import printing
 from bpflisp.syntax.strings import STRINGS
 
 if TYPE_CHECKING:
@@ -42,10 +43,21 @@ _TYPES: dict[str, Callable[[object], bool]] = {
 }  # fmt: skip
 
 
+_MORE_TYPES: dict[str, Callable[[object], bool]] = {
+    "REAL": _TYPES["NUMBER"], "RATIONAL": lambda v: isinstance(v, int | Fraction), "BIT": lambda v: v in (0, 1),
+    "BOOLEAN": lambda v: v is NIL or v is T, "SIMPLE-STRING": _TYPES["STRING"], "SIMPLE-VECTOR": _TYPES["VECTOR"],
+    "SEQUENCE": lambda v: isinstance(v, list | str | Cons) or v is NIL, "ARRAY": _TYPES["VECTOR"],
+    "STANDARD-CHAR": _TYPES["CHARACTER"], "BIGNUM": lambda v: isinstance(v, int) and abs(v) >= 1 << 62,
+}  # fmt: skip
+"""Types without a predicate of their name."""
+
+
 def is_of_type(value: object, kind: object, interpreter: Interpreter | None = None) -> bool:
     """Whether a value is of the type that a specifier names."""
     if isinstance(kind, Symbol) and kind.name in _TYPES:
         return _TYPES[kind.name](value)
+    if isinstance(kind, Symbol) and kind.name in _MORE_TYPES:
+        return _MORE_TYPES[kind.name](value)
     if interpreter and isinstance(kind, Symbol) and kind in interpreter.types:
         return is_of_type(value, interpreter.types[kind], interpreter)
     if isinstance(kind, Cons) and isinstance(kind.car, Symbol):
@@ -89,7 +101,7 @@ def _in_range(value: object, name: str, limits: list[object]) -> bool:
 _PREDICATES: dict[str, Function] = {
     "EQ": lambda a, b: truth(eql(a, b)), "EQL": lambda a, b: truth(eql(a, b)),
     "EQUAL": lambda a, b: truth(equal(a, b)),
-    "EQUALP": lambda a, b: truth(equal(a, b) or (isinstance(a, str) and isinstance(b, str) and a.lower() == b.lower())),
+    "EQUALP": lambda a, b: truth(equalp(a, b)),
     "NOT": lambda v: truth(v is NIL), "NULL": lambda v: truth(v is NIL), "ENDP": lambda v: truth(v is NIL),
     "CONSTANTP": lambda v, *_: truth(isinstance(v, int | str) or (isinstance(v, Symbol) and v.is_keyword)),
     "IDENTITY": lambda v: v,
@@ -99,7 +111,7 @@ _PREDICATES: dict[str, Function] = {
 
 
 _TABLES: dict[str, Function] = {
-    "MAKE-HASH-TABLE": lambda *_: Table(), "HASH-TABLE-COUNT": len, "CLRHASH": lambda t: (t.clear(), t)[1],
+    "HASH-TABLE-COUNT": len, "CLRHASH": lambda t: (t.clear(), t)[1],
     "REMHASH": lambda key, table: truth(table.remove(key)),
 }  # fmt: skip
 
@@ -120,39 +132,16 @@ def _error(control: Any, *args: Any) -> object:
     from bpflisp.syntax.format import format_text
 
     message = format_text(control, list(args)) if isinstance(control, str) else text(lisp_list([control, *args]))
-    raise fail("user-error", message)
-
-
-def _format(destination: Any, control: Any, *args: Any) -> object:
-    """To a string, or into one that `with-output-to-string` makes; what goes to another stream is not written:
-    compiling has no output but the object."""
-    from bpflisp.syntax.format import format_text
-
-    written = format_text(control, list(args))
-    if isinstance(destination, Output):
-        destination.write(written)
-    return written if destination is NIL else NIL
-
-
-def _written(readable: bool) -> Function:
-    """`princ`, `prin1`, `write-string`: into an output where one is given."""
-
-    from bpflisp.syntax.format import format_text
-
-    def write(value: Any, stream: Any = NIL, *_: Any) -> object:
-        if isinstance(stream, Output):
-            stream.write(value if isinstance(value, str) and not readable else format_text("~s", [value]))
-        return value
-
-    return write
+    problem = fail("user-error", message)
+    if isinstance(control, Symbol):
+        problem.condition = control.name
+    raise problem
 
 
 def library(interpreter: Interpreter) -> dict[Symbol, Callable[..., object]]:
     """All functions, by name."""
     others: dict[str, Function] = {
-        "GETHASH": _gethash, "VALUES": _values, "ERROR": _error, "WARN": lambda *_: NIL, "FORMAT": _format,
-        "PRINT": _written(True), "PRIN1": _written(True), "PRINC": _written(False), "WRITE-STRING": _written(False),
-        "WRITE-LINE": _written(False), "WRITE-CHAR": _written(False), "TERPRI": lambda *_: NIL,
+        "GETHASH": _gethash, "VALUES": _values, "ERROR": _error, "WARN": lambda *_: NIL,
         "TYPEP": lambda value, kind: truth(is_of_type(value, kind, interpreter)),
         "VALUES-LIST": lambda items: _values(*elements(items)),
     }  # fmt: skip
@@ -166,5 +155,5 @@ def library(interpreter: Interpreter) -> dict[Symbol, Callable[..., object]]:
         **searching.functions(interpreter),
         **others,
     }
-    every |= further(interpreter)
+    every |= further(interpreter) | printing(interpreter)
     return {intern(name): charged(name, function, interpreter.spend) for name, function in every.items()}

@@ -54,8 +54,15 @@ def nthcdr(count: int, items: Any) -> Any:
     return items
 
 
+def _copy_list(items: Any) -> Any:
+    found = list(cells(items))
+    return lisp_list([cell.car for cell in found], found[-1].cdr) if found else items
+
+
 def _last(items: Any, count: int = 1) -> Any:
     found = list(cells(items))
+    if count == 0 and found:
+        return found[-1].cdr
     return found[-count] if len(found) >= count > 0 else items
 
 
@@ -169,7 +176,7 @@ LISTS: dict[str, Function] = {
     "LENGTH": length, "LIST-LENGTH": length, "SUBSEQ": _subseq, "ELT": _elt, "AREF": _elt, "SVREF": _elt,
     "CHAR": _elt, "SCHAR": _elt, "VECTOR": lambda *items: list(items),
     "MAKE-LIST": _make_list, "MAKE-ARRAY": _make_array,
-    "GETF": _getf, "COPY-LIST": lambda items: lisp_list(elements(items)), "COPY-TREE": _copy_tree,
+    "GETF": _getf, "COPY-LIST": _copy_list, "COPY-TREE": _copy_tree,
     "COPY-SEQ": lambda items: items if isinstance(items, str) else like(items, sequence(items)),
     "CONCATENATE": _concatenate, "COERCE": coerce, "ACONS": lambda k, v, items: Cons(Cons(k, v), items),
     "PAIRLIS": lambda ks, vs: lisp_list(Cons(k, v) for k, v in zip(elements(ks), elements(vs), strict=True)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bpflisp.syntax.data import (
     MAX_BITS,
     Function,
+    Table,
     bounded,
     eql,
     equal,
@@ -31,11 +32,14 @@ def _sublis(pairs: Any, tree: Any, *_: Any) -> Any:
     return Cons(_sublis(pairs, tree.car), _sublis(pairs, tree.cdr)) if isinstance(tree, Cons) else tree
 
 
-def _fill(items: Any, value: Any, *_: Any) -> Any:
+def _fill(items: Any, value: Any, *rest: Any) -> Any:
+    options = keywords_of(rest)
+    start, end = options.get("START", 0), options.get("END", NIL)
+    window = slice(start, None if end is NIL else end)
     if isinstance(items, list):
-        items[:] = [value] * len(items)
+        items[window] = [value] * len(items[window])
     else:
-        for cell in cells(items):
+        for cell in list(cells(items))[window]:
             cell.car = value
     return items
 
@@ -105,6 +109,12 @@ class _Further:
         chosen = self.interpreter.function(test)
         key = self.interpreter.function(options["KEY"]) if options.get("KEY", NIL) is not NIL else itself
         return lambda item: chosen(key(item)) is not NIL
+
+    def make_hash_table(self, *rest: Any) -> object:
+        """A table; of the tests, `equalp` alone makes a difference."""
+        test = keywords_of(rest).get("TEST", NIL)
+        equalp = intern("EQUALP")
+        return Table(equalp=test is equalp or test is self.interpreter.functions[equalp])
 
     def merge(self, kind: Any, a: Any, b: Any, test: Any, *rest: Any) -> object:
         """Both sequences in order, sorted as `stable-sort` does."""

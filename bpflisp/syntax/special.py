@@ -239,13 +239,23 @@ def _nth_value(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
 
 @special("with-output-to-string")
 def _with_output_to_string(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    """`(with-output-to-string (name) body...)`: what the body writes to it."""
+    """`(with-output-to-string (name) body...)`: what the body writes to it; to `*standard-output*`, what it prints."""
     from bpflisp.syntax.data import Output
+    from bpflisp.syntax.printing import STANDARD_OUTPUT
 
     head, *body = arguments(form, 1)
     inner, output = Scope(scope), Output()
-    inner.variables[name_of(elements(head)[0], "an output")] = output
-    interpreter.progn(lisp_list(body), inner)
+    name = name_of(elements(head)[0], "an output")
+    if name is not STANDARD_OUTPUT:
+        inner.variables[name] = output
+        interpreter.progn(lisp_list(body), inner)
+        return "".join(output.parts)
+    outer = interpreter.variables.get(name, NIL)
+    interpreter.variables[name] = output
+    try:
+        interpreter.progn(lisp_list(body), inner)
+    finally:
+        interpreter.variables[name] = outer
     return "".join(output.parts)
 
 
