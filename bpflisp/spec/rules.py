@@ -92,9 +92,9 @@ RULES: Final = (
     ),
     Rule("tail-calls-return", ("6.19", "6.18.15"), "a tail call in a function may end it, and is looked at both ways"),
     Rule(
-        "sums-keep-reference",
+        "sums-are-the-pointer",
         ("7.2", "6.12.117", "6.1.192"),
-        "a number plus a pointer is that pointer with its reference; before, without",
+        "a number plus a pointer is that pointer, its reference and its frame with it; before, without these",
     ),
     Rule(
         "global-calls-in-sections", ("6.15",), "a global function that cannot sleep may be called with preemption off"

@@ -414,9 +414,18 @@ def _pointer(m: Machine, insn: Insn, ptr: Reg, other: Reg, from_dst: bool) -> No
     else:
         m.fail(f"R{dst} pointer arithmetic with {_OPERATORS[op]} operator prohibited")
     _check_sane(m, result.num, result.off, ptr.type)
-    # a pointer added to a number does not carry the pointer's reference: the kernel leaves the number's, which is none
-    keeps = from_dst or not result.ref or m.ways.sums_keep_reference
-    regs[dst] = result if keeps else result.but(ref=0)
+    regs[dst] = result if from_dst or m.ways.sums_are_the_pointer else _as_number_plus(m, result)
+
+
+def _as_number_plus(m: Machine, result: Reg) -> Reg:
+    """A pointer that was added to a number, by kernels that copy into the number what they think of: neither the
+    reference, nor the frame, so that a called function's own stack is taken for that of the first function. The code
+    for its frame is then made too small, and what is stored may overwrite the registers that it saved.
+    """
+    if result.type == r.PTR_STACK and result.data:
+        m.astray.add(m.idx)
+        return result.but(ref=0, data=0)
+    return result.but(ref=0) if result.ref else result
 
 
 def _fits_s32(number: int) -> bool:

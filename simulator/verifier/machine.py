@@ -120,6 +120,8 @@ class Machine:
         self.unlike_register = 0
         self.steps: list[Run | None] = [None] * len(self.code)
         self.trail = Trail() if self.log.level else None
+        self.astray: set[int] = set()
+        """Instructions that make a pointer to the stack of which the kernel forgets whose stack it is."""
 
     def _note_call_facts(self) -> None:
         facts = self.layout.calls

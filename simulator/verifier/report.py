@@ -51,8 +51,20 @@ def judge(program: Program, profile: Profile, kernel_btf: Btf | None, log_level:
         account = Account(partial(_known_account, program, _short_log(machine, log_level, took), refused))
     machine.let_go()
     if refused is None:
-        return Verdict(True, profile.name, insns_processed=machine.processed, account=account)
+        told = tuple(_astray(program, at) for at in sorted(machine.astray))
+        return Verdict(True, profile.name, insns_processed=machine.processed, warnings=told, account=account)
     return _refused(program, profile, refused, machine.processed, account)
+
+
+def _astray(program: Program, at: int) -> str:
+    """A sum that this kernel takes for another function's stack, told to whoever loads the program."""
+    source = _source(program, at)
+    where = f"insn {at}, {source}," if source else f"insn {at}"
+    return (
+        f"{where} adds a pointer to the stack to a number: before 7.2 the kernel takes the sum for the stack of the "
+        "first function, makes the frame of this one too small, and what is stored there may overwrite registers that "
+        "are saved there; add the number to the pointer"
+    )
 
 
 def _as_read(program: Program) -> Program:

@@ -42,7 +42,7 @@ class Ways:
     zeros_are_imprecise: bool
     packet_loads_return: bool
     tail_calls_return: bool
-    sums_keep_reference: bool
+    sums_are_the_pointer: bool
     global_calls_in_sections: bool
     sections_close_before_references: bool
     signed_instructions: bool

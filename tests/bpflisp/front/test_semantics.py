@@ -374,3 +374,28 @@ def test_definitions_may_follow() -> None:
     (defconstant +step+ 4)
     (defmap m :type :array :key-size 4 :value-size 8 :max-entries 1)"""
     assert result(source) == 8
+
+
+@pytest.mark.parametrize("index", ["i", "(logand (* i 3) 3)"])
+@pytest.mark.parametrize("write", ["(setf (note-list n {}) 7)", "(store u8 n (+ 8 {}) 7)"])
+def test_a_called_function_writes_to_its_own_stack(write: str, index: str) -> None:
+    """Before 7.2 the kernel takes a number plus the address for another function's stack: the frame is too small then,
+    and the caller's registers, which are saved there, are overwritten.
+    """
+    source = f"""
+    (defstruct note (a u64) (list (array u8 8)))
+    (defsubprog other () (get-smp-processor-id))
+    (defsubprog touch (i x)
+      (let ((n (make-note)) (kept (* x 2)))
+        (other)
+        {write.format(index)}
+        (other)
+        kept))
+    (defprog p (:type :xdp)
+      (with-packet (data end :min-len 64)
+        (let ((a (load u8 data 0)) (b (load u8 data 1)) (c (load u8 data 2)))
+          (touch (logand a 3) b)
+          (return (+ (* 100 a) (* 10 b) c))))
+      0)"""
+    for index_of in range(4):
+        assert result(source, bytes([index_of, 2, 3, *bytes(61)])) == 100 * index_of + 23
