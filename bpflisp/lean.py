@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, field, replace
 from inspect import get_annotations
+from types import SimpleNamespace
 from typing import Any, TypeVar, dataclass_transform, overload
 
 __all__ = ["dataclass", "field", "replace"]
@@ -41,6 +42,7 @@ def _made(given: type, frozen: bool = False, slots: bool = False, eq: bool = Tru
     fields = _fields_of(given, kw_only)
     cls: Any = _with_slots(given, fields) if slots else given
     cls.__dataclass_fields__ = fields
+    cls.__dataclass_params__ = SimpleNamespace(frozen=frozen)  # What a standard dataclass asks of its bases.
     cls.__match_args__ = tuple(each.name for each in fields.values() if each.init and not each.kw_only)  # type: ignore[misc]  # The name is special to mypy whatever holds it.
     if "__init__" not in own:
         _later(cls, "__init__", _init_source, frozen)

@@ -6,11 +6,11 @@ Source: btf_parse_fields, btf_find_field_one and btf_parse_graph_root of kernel/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.btf import Btf, BtfKind, BtfType
 
 

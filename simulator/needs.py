@@ -7,12 +7,12 @@ follows the program is another question, which `verify` answers for a kernel's p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec import helpers, isa, kernels, kfuncs, maps, programs
 from bpflisp.spec.insn import Insn
 from bpflisp.spec.isa import Kind, Op

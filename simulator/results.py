@@ -9,11 +9,11 @@ decides. So `Pass` is XDP_PASS, TC_ACT_OK, 1 of a cgroup program and anything bu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from bpflisp.diagnostics import Diagnostic, Severity
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec.programs import action_name
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ LAYERS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("bpflisp.cli", ("*",)),
     ("bpflisp.__main__", ("*",)),
     ("bpflisp", ("bpflisp",)),
-    ("simulator", ("bpflisp.spec", "bpflisp.diagnostics")),
+    ("simulator", ("bpflisp.spec", "bpflisp.diagnostics", "bpflisp.lean")),
     ("pytest_plugin", ("*",)),
 )
 

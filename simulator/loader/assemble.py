@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeVar
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.btf import LINKAGE_GLOBAL, Btf, BtfError, BtfKind
 from bpflisp.spec.btf_ext import FuncRecord, LineRecord
 from bpflisp.spec.elf_read import ElfRelocation

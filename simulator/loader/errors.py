@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bpflisp.lean import dataclass
 
 
 @dataclass(eq=False)

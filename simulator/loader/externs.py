@@ -7,11 +7,11 @@ a value is an error that says what to pass; a weak one is 0, as on a kernel that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec import elf
 from bpflisp.spec.btf import ENUMS, INT_BOOL, INT_SIGNED, Btf, BtfError, BtfKind
 from simulator.loader.object_file import ObjectFile

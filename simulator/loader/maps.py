@@ -10,8 +10,8 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
+from bpflisp.lean import dataclass, field, replace
 from bpflisp.spec import elf
 from bpflisp.spec import maps as map_types
 from bpflisp.spec.btf import COMPOSITES, LINKAGE_GLOBAL, LINKAGE_STATIC, Btf, BtfError, BtfKind, BtfVariable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec import elf
 from bpflisp.spec.btf import Btf, BtfError
 from bpflisp.spec.btf_ext import BtfExt, read_btf_ext

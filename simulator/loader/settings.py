@@ -8,10 +8,10 @@ decides which code the verifier follows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from bpflisp.lean import dataclass, replace
 from bpflisp.spec import elf
 from bpflisp.spec.btf import Btf, BtfKind
 from bpflisp.spec.elf_read import ElfSymbol

@@ -7,9 +7,9 @@ which the depth-first walk goes are the kernel's: they decide which message come
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.isa import CALL_CODE, EXIT_CODE, JA_CODE, LD_IMM64_OPCODE
 from simulator.verifier.refusal import Refused
 from simulator.verifier.slots import CLASS_MASK, EXIT_OPCODE, JA32_OPCODE, JA_OPCODE, LD, OP_MASK, TAIL_CALL, Slots

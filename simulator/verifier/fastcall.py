@@ -7,8 +7,8 @@ offsets just after, at the lowest offsets that the function uses. Kernels know t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.isa import FRAME_POINTER
 from simulator.verifier.cfg import CallsAt, Function
 from simulator.verifier.live_registers import CALLER_SAVED, argument_mask

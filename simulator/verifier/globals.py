@@ -5,9 +5,9 @@ Source: btf_prepare_func_args of kernel/bpf/btf.c and btf_check_func_arg_match o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.alu import signed
 from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfType
 from simulator.verifier import access, dynptrs, structs

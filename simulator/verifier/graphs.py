@@ -8,9 +8,9 @@ kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.btf import Btf, BtfKind
 from simulator.managed import NODES, Field, managed_fields
 from simulator.verifier import regs as r

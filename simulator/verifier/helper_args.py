@@ -5,9 +5,9 @@ Source: check_func_arg and check_reg_type of kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.helpers import Arg, ArgType, Proto
 from simulator.managed import Field
 from simulator.verifier import access, stack

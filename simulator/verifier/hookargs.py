@@ -7,9 +7,9 @@ Source: btf_ctx_access of kernel/bpf/btf.c, bpf_tracing_btf_ctx_access, the iter
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.btf import Btf, BtfKind, BtfParam, BtfType
 from simulator.verifier import attach, structs
 from simulator.verifier import regs as r

@@ -7,9 +7,9 @@ Source: process_iter_arg and process_iter_next_call of kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from simulator.verifier import access, dynptrs, prune
 from simulator.verifier import regs as r
 from simulator.verifier.branches import not_null

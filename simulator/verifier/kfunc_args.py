@@ -5,9 +5,9 @@ Source: check_kfunc_args and get_kfunc_ptr_arg_type of kernel/bpf/verifier.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.btf import Btf, BtfError, BtfKind, BtfParam, BtfType
 from simulator.managed import NODES
 from simulator.verifier import access, dynptrs, graphs, irqflags, iterators, locks, structs, workqueues

@@ -9,9 +9,9 @@ Invariant: a Layout is never changed once made. Lists are indexed by slot unless
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass, field
 from simulator.verifier import btfinfo, cfg
 from simulator.verifier.attach import GPL_LICENSES, check_attach_target
 from simulator.verifier.callfacts import THROW, calls_of

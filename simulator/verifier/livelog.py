@@ -7,8 +7,8 @@ which the log names one by one, on masks of its own. Source: update_instance of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+from bpflisp.lean import dataclass, field
 from simulator.verifier.liveness import ALL_SLOTS, Chain, Instance
 from simulator.verifier.slots import Slots
 

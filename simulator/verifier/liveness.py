@@ -20,9 +20,9 @@ call that runs callbacks, since the callback may run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
+from bpflisp.lean import dataclass, field
 from simulator.verifier.slots import Slots
 
 ALL_SLOTS = (1 << 64) - 1

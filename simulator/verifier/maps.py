@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass, field, replace
 from simulator.managed import Field
 from simulator.program import MapDef
 from simulator.verifier.ways import Ways, ways_of

@@ -8,9 +8,9 @@ Source: is_state_visited, states_equal and maybe_exit_scc of kernel/bpf/verifier
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass, field
 from simulator.verifier import backtrack, marks
 from simulator.verifier import regs as r
 from simulator.verifier.backtrack import Masks

@@ -6,10 +6,10 @@ is used from the first load on that names it, and checked against the program th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Final
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec import isa
 from bpflisp.spec.btf import Btf, BtfKind
 from bpflisp.spec.isa import LD_IMM64_OPCODE, LDX, MODE_ATOMIC, MODE_MEM, MODE_MEMSX, STX, Kind

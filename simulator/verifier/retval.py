@@ -5,9 +5,9 @@ Invariant: ranges are of the signed number in r0, of 64 bits unless the rule say
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.btf import BtfKind
 from simulator.verifier.attach import struct_ops_member, target_type
 from simulator.verifier.loadattr import effective_attach_type

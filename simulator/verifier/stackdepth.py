@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from bpflisp.lean import dataclass, field
 from bpflisp.spec.isa import STACK_SIZE
 from simulator.verifier.refusal import Refused
 from simulator.verifier.slots import Slots

@@ -7,9 +7,9 @@ Source: struct bpf_verifier_state, bpf_func_state and bpf_stack_state of include
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bpflisp.lean import dataclass
 from simulator.verifier.regs import MAYBE_NULL, NOTHING, SCALAR, Reg
 
 if TYPE_CHECKING:

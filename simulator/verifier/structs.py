@@ -5,9 +5,9 @@ Source: btf_struct_walk, btf_struct_access and btf_struct_ids_match of kernel/bp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bpflisp.lean import dataclass
 from bpflisp.spec.btf import Btf, BtfKind, BtfMember, BtfType
 from simulator.verifier import regs as r
 

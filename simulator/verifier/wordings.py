@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
+
+from bpflisp.lean import dataclass
 
 if TYPE_CHECKING:
     from bpflisp.spec.kernels import Profile
