@@ -264,7 +264,8 @@ class Checker:
                 help="`let*` binds one after the other",
             )
         bound = {each for scope in self.scopes for each in scope if each.interned}
-        return fail("unbound-variable", f"`{text(name)}` is not bound here", help=hints.value(self.unit, name, bound))
+        help = hints.value(self.unit, name, bound, {*CORE, *LIBRARY})
+        return fail("unbound-variable", f"`{text(name)}` is not bound here", help=help)
 
     def constant_named(self, name: Symbol) -> int | None:
         """What a constant stands for; an error if it is no integer."""
@@ -350,6 +351,8 @@ class Checker:
             help = hints.lisp_function(self.unit, head)
             return fail("lisp-function", f"`{text(head)}` works at compile time alone", because=because, help=help)
         help = hints.form(self.unit, head, [*CORE, *LIBRARY, *self.unit.accessors])
+        if self.find(head) is not None:
+            help = f"`{text(head)}` is a variable, and stands without parentheses"
         return fail("unknown-form", f"no form, macro or helper is named `{text(head)}`", help=help)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from bpflisp.front import tree
@@ -180,12 +181,36 @@ def _trace_printk(checker: Checker, helper: Helper, cells: list[Cons]) -> Tree:
     assert isinstance(content, str)
     if len(cells) > MAX_PRINTED + 1:
         raise fail("argument-count", f"`trace-printk` prints at most {MAX_PRINTED} values, not {len(cells) - 1}")
+    _check_format(checker, cells)
     address = string_address(checker, content)
     size = tree.Number(value=len(content.encode()) + 1, span=checker.span)
     values = [_printed(checker, cell) for cell in cells[1:]]
     if len(values) > 3:
         return _trace_vprintk(checker, address, size, values)
     return tree.CallHelper(number=helper.id, args=[address, size, *values], type=I64, span=checker.span)
+
+
+_CONVERSION = re.compile(r"%(%|[-+ 0]*\d*(?:(?:ll|l)?[diuxX]|[cs]|p(?:[KxsSB]|[iI][46]|[uk]s|(?![A-Za-z0-9]))))?")
+"""What bpf_bprintf_prepare of the kernel takes after a percent sign; asked of Linux 6.18 form by form."""
+
+
+def _check_format(checker: Checker, cells: list[Cons]) -> None:
+    """Warn of a format that the kernel prints nothing of, or that leaves values out."""
+    content = cells[0].car
+    assert isinstance(content, str)
+    found = [each for each in _CONVERSION.finditer(content) if each[1] != "%"]
+    unknown = next((each for each in found if not each[1]), None)
+    if unknown is not None:
+        problem = f"`{content[unknown.start() : unknown.start() + 2]}` is no conversion that the kernel prints"
+        help = "%d %i %u %x, with l or ll for 64 bits, %c %s %p; %% is a percent sign"
+        checker.warn("bad-format", problem, element_span(cells[0]), help=help)
+    elif len(found) != len(cells) - 1:
+        problem = f"the format prints {len(found)} value{'s' * (len(found) != 1)}, and {len(cells) - 1} are given"
+        checker.warn("bad-format", problem, element_span(cells[0]))
+    for each, cell in zip(found, cells[1:], strict=False):
+        if str(each[1]).endswith("s") and isinstance(cell.car, int) and not str(each[1]).startswith("p"):
+            problem = f"`%s` prints text, and `{text(cell.car, 40)}` is a number"
+            checker.warn("bad-format", problem, element_span(cell))
 
 
 def _printed(checker: Checker, cell: Cons) -> Tree:

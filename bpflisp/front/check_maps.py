@@ -218,7 +218,9 @@ def _count(checker: Checker, form: Cons, delta: Tree) -> Tree:
         raise fail("not-a-number", problem, element_span(map_cell), help="count a member: (incf (NAME-FIELD ptr))")
     if kind.bits < 32 and not decl.per_cpu:
         problem = f"the values of `{decl.name.lower()}` have {kind.size} byte{'s' * (kind.size > 1)}"
-        raise fail("atomic-size", problem, element_span(map_cell), because="the atomic addition takes 4 or 8 bytes")
+        because = "the atomic addition takes 4 or 8 bytes"
+        help = "`:value-size` 4 or 8; or (setf (getmap map key) ...), where no other CPU writes"
+        raise fail("atomic-size", problem, element_span(map_cell), because=because, help=help)
     setup: list[Tree] = []
     key = once(checker, checker.value(key_cell), setup, "key")
     step = once(checker, delta, setup, "delta")

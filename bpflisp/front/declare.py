@@ -108,6 +108,10 @@ def number_option(unit: Unit, form: Cons, options: dict[str, Cons], option: str,
     if option not in options:
         return 0
     cell = options[option]
+    if option.endswith("-SIZE") and scalar_or_struct(unit, cell.car) is not None:
+        problem = f"`{option.lower()}` needs a number of bytes, and `{text(cell.car)}` is a type"
+        help = f"{option.lower().replace('-size', '-type')} {text(cell.car)}"
+        raise fail("bad-option", problem, element_span(cell) or form.span, help=help)
     value = _evaluated(unit, form, cell, scope)
     if value is NIL:
         return 0
@@ -138,6 +142,12 @@ def text_option(unit: Unit, form: Cons, options: dict[str, Cons], option: str, s
     if option not in options:
         return None
     cell = options[option]
+    named = cell.car if isinstance(cell.car, Symbol) and cell.car is not NIL else None
+    if named is not None and (named.is_keyword or named not in unit.interpreter.variables):
+        problem = f"`{option.lower()}` needs a string, not `{text(named)}`"
+        meant = named.name if option == ":LICENSE" else text(named)
+        help = f'{option.lower()} "{meant.removeprefix(":")}"'
+        raise fail("bad-option", problem, element_span(cell) or form.span, help=help)
     value = _evaluated(unit, form, cell, scope)
     if value is NIL:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpflisp.diagnostics import warning
+from bpflisp.front import hints
 from bpflisp.front.declare import (
     defined_name,
     number_option,
@@ -122,12 +123,10 @@ def _map_type(form: Cons, options: dict[str, Cons]) -> str:
         if bare is not None:
             problem = f"a type of map is written with a colon: `:{text(kind)}`"
             raise fail("unknown-map-type", problem, element_span(cell) or form.span)
-        raise fail(
-            "unknown-map-type",
-            f"`{text(kind)}` is no type of map",
-            element_span(cell) or form.span,
-            help="known are " + " ".join(f":{kind.name.replace('_', '-')}" for kind in maps.all_map_types()),
-        )
+        names = [f":{kind.name.replace('_', '-')}" for kind in maps.all_map_types()]
+        near = hints.nearest(f":{kind if isinstance(kind, str) else text(kind).removeprefix(':')}", names)
+        problem, place = f"`{text(kind)}` is no type of map", element_span(cell) or form.span
+        raise fail("unknown-map-type", problem, place, help=near or "known are " + " ".join(names))
     return known.name
 
 

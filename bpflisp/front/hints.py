@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from bpflisp.front.unit import Unit
 from bpflisp.syntax.evaluator import Closure
@@ -51,6 +51,8 @@ def form(unit: Unit, head: Symbol, known: Iterable[str]) -> str:
         return f"(cast {text(head)} x) makes a {text(head)} of x, (name {text(head)} x) is a binding of that type"
     if name in unit.structs:
         return f"`{text(head)}` is a struct: (make-{text(head)}) has one on the stack"
+    if head in unit.interpreter.constants:
+        return f"`{text(head)}` is a constant, and stands without parentheses"
     hint = FORMS.get(name) or FORMS.get(name.replace("_", "-"))
     return hint or _of_struct(unit, name) or nearest(name, known)
 
@@ -62,9 +64,11 @@ def lisp_function(unit: Unit, head: Symbol) -> str:
     return FORMS.get(head.name) or "use it in a macro, or in `#.(...)`"
 
 
-def value(unit: Unit, name: Symbol, bound: Iterable[Symbol]) -> str:
-    """What helps where a name has no value; `bound` are the variables there are."""
+def value(unit: Unit, name: Symbol, bound: Iterable[Symbol], forms: Container[str] = ()) -> str:
+    """What helps where a name has no value; `bound` are the variables there are, `forms` what can be called."""
     shown = text(name)
+    if name.name in forms or name in unit.interpreter.macros:
+        return f"`{shown}` is a form: ({shown} ...) calls it"
     if name.name in unit.maps:
         return f"`{shown}` is a map: (getmap {shown} key) reads it"
     if name.name in unit.structs:
@@ -79,8 +83,9 @@ def value(unit: Unit, name: Symbol, bound: Iterable[Symbol]) -> str:
         return _MEMBER
     spelt = name.name.replace("-", "_")
     constants = unit.interpreter.constants
-    if any(spelt == each.name for each in constants):
-        return f"did you mean `{spelt.lower()}`?"
+    meant = next((each for each in constants if each.name in (spelt, f"+{name.name}+", name.name.strip("+"))), None)
+    if meant is not None:
+        return f"did you mean `{text(meant)}`?"
     near = nearest(name.name, [each.name for each in constants])
     variables = " ".join(sorted(text(each) for each in bound))
     return f"bound here: {variables}" if variables else near

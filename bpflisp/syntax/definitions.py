@@ -100,7 +100,7 @@ def _symbol_macrolet(interpreter: Interpreter, form: Cons, scope: Scope) -> obje
 
 @special("defconstant", "defparameter", "defvar")
 def _define(interpreter: Interpreter, form: Cons, scope: Scope) -> object:
-    items = arguments(form, 1, 3)
+    items = arguments(form, 1 if form.car is intern("DEFVAR") else 2, 3)
     name = name_of(items[0], f"`{text(form.car)}`")
     if form.car is intern("DEFVAR") and name in interpreter.variables:
         return name

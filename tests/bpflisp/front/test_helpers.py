@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from bpflisp import compile_text
+from bpflisp.diagnostics import Source
+from bpflisp.driver import compile_source
 from bpflisp.front.check_helpers import KERNEL
 from bpflisp.spec import helpers, maps, programs
 from bpflisp.spec.helpers import ArgType, Helper
@@ -12,7 +14,10 @@ from bpflisp.spec.insn import decode
 from bpflisp.spec.isa import Kind
 from simulator.loader import load
 from simulator.program import Program
+from simulator.run import run
+from simulator.world import World
 from tests import oracle
+from tests.bpflisp.front.running import PACKET, engines
 
 ARGUMENTS = {
     ArgType.CONST_MAP_PTR: "the-map", ArgType.PTR_TO_CTX: "(ctx-ptr)", ArgType.PTR_TO_MEM: "buffer",
@@ -113,3 +118,21 @@ def test_a_helper_that_kernels_may_be_built_without() -> None:
     """The kernel that was asked has no bpf_override_return; the book calls it in kprobes."""
     program = load(compile_text('(defprog p (:type :kprobe :section "kprobe/f") (override-return (ctx-ptr) 0) 0)'))["p"]
     assert [insn.imm for insn in decode(program.insns) if insn and insn.row.kind is Kind.CALL] == [58]
+
+
+CONVERSIONS = [
+    "%d", "%i", "%u", "%x", "%X", "%o", "%c", "%s", "%p", "%px", "%ps", "%pS", "%pB", "%pK", "%pi4", "%pI4", "%pi6",
+    "%pks", "%pus", "%ld", "%lld", "%lx", "%hd", "%5d", "%05d", "%-5d", "%+d", "% d", "%#x", "%.3d", "%5s", "%5c",
+    "%zd", "%f", "%e", "%n", "100%", "%q", "%lu %%", "%llX", "%3p", "%pM", "%pa", "%lc", "%ls", "%0x", "%10", "%5%",
+    "%pz %d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", CONVERSIONS)
+def test_what_is_warned_of_in_a_format_is_what_fails_when_it_runs(format: str) -> None:
+    source = f'(defprog p (:type :xdp) (trace-printk "{format}" (ctx rx-queue-index)))'
+    compiled = compile_source(Source("format.lisp", source))
+    warned = any("no conversion" in each.problem for each in compiled.warnings)
+    program = load(compiled.elf)["p"]
+    for engine in engines():
+        assert (run(program, PACKET, World(), engine).retval >> 31 == 1) is warned, engine
