@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bpflisp.back.bases import bases
 from bpflisp.back.edges import place_edge_copies
 from bpflisp.back.machine import ADD_IMM, ARGUMENTS, MOV_IMM, MOV_REG, BackError, MBlock, MFunction, MInsn, Symbol, lea
 from bpflisp.back.target import Target
 from bpflisp.ir import ssa
-from bpflisp.ir.addresses import root
 from bpflisp.ir.ssa import Function, Instr, Slot, Value
 from bpflisp.spec import isa
 from bpflisp.spec.alu import signed
@@ -49,6 +49,7 @@ class _Selector:
         self.blocks = {block: MBlock() for block in function.blocks}
         self.uses = ssa.count_uses(function.instructions())
         self.carried = _carried(function)
+        self.bases = bases(function)
         self.local: set[Value] = set()
         self.body: list[MInsn] = []
         self.position: ssa.Position | None = None
@@ -159,24 +160,18 @@ class _Selector:
         self.emit(cls | SRC_REG | ALU_CODES[base], result, other, off=off)
 
     def _better_swapped(self, instr: ssa.Binary) -> bool:
-        """Whether the result had better take the right operand's register: the address on the stack, else the loop
+        """Whether the result had better take the right operand's register: the address (see `bases`), else the loop
         variable that it is the next value of, else the operand that is not needed any more.
-
-        A number plus an address on the stack is no address in its own frame to kernels before 7.2: where a function is
-        called, they take it for the stack of the first function, and make this one's frame too small.
         """
         left, right = instr.args
-        if self._on_stack(left) or self._on_stack(right):
-            return self._on_stack(right)
+        if instr in self.bases:
+            return self.bases[instr] is right
         if isinstance(left, ssa.Leaf) or isinstance(right, ssa.Leaf):
             return isinstance(left, ssa.Leaf)
         carried = self.carried.get(instr)
         if carried is not None and carried in (left, right):
             return carried is right
         return self._ends_here(right) and not self._ends_here(left)
-
-    def _on_stack(self, value: Value) -> bool:
-        return isinstance(root(value)[0], Slot)
 
     def _ends_here(self, value: Value) -> bool:
         """Whether the instruction at hand is the only one to use the value, and in its own block."""

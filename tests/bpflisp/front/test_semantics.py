@@ -399,3 +399,27 @@ def test_a_called_function_writes_to_its_own_stack(write: str, index: str) -> No
       0)"""
     for index_of in range(4):
         assert result(source, bytes([index_of, 2, 3, *bytes(61)])) == 100 * index_of + 23
+
+
+@pytest.mark.parametrize("place", ["p (+ 8 i)", "p (+ i 8)", "(+ p i) 8", "(+ (logand i 3) p) 8"])
+@pytest.mark.parametrize("opt", [0, 1, 2])
+def test_a_called_function_is_given_an_address(place: str, opt: int) -> None:
+    """The stack of a function in between: what is added to its address is the number, as our verifier sees, too."""
+    source = f"""
+    (defstruct note (a u64) (list (array u8 8)))
+    (defsubprog other () (get-smp-processor-id))
+    (defsubprog inner (p i) (other) (store u8 {place} 7) (other))
+    (defsubprog outer (i x)
+      (let ((n (make-note)) (kept (* x 2)))
+        (other)
+        (inner n i)
+        (+ kept (load u8 n (+ 8 i)))))
+    (defprog p (:type :xdp)
+      (with-packet (data end :min-len 64)
+        (let ((a (load u8 data 0)) (b (load u8 data 1)) (c (load u8 data 2)))
+          (return (+ (* 1000 (outer (logand a 3) b)) (* 100 a) (* 10 b) c))))
+      0)"""
+    program = loaded(source, opt)["p"]
+    assert program.verify().warnings == ()
+    for engine in engines():
+        assert program.run(bytes([3, 2, 3, *bytes(61)]), engine=engine).retval == 11_323
