@@ -11,7 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bpflisp.ir import ssa
-from bpflisp.ir.ssa import Binary, Branch, ByteOrder, Compare, Const, Extend, Function, Instr, Leaf, Param, Value, const
+from bpflisp.ir.ssa import (
+    Binary,
+    Branch,
+    ByteOrder,
+    Compare,
+    Const,
+    Edge,
+    Extend,
+    Function,
+    Instr,
+    Leaf,
+    Param,
+    Value,
+    const,
+)
 from bpflisp.opt.rules import RING
 from bpflisp.opt.uses import Uses
 from bpflisp.spec.alu import M32, M64, byte_order, signed
@@ -26,14 +40,16 @@ _CHANGING = _BITWISE | {Op.ADD}
 
 def drop_unneeded(function: Function) -> bool:
     """Ask for bits from the ends, then look at each operand that may change. Says whether one did."""
-    found = list(_candidates(function))
-    if not found:
+    found, handed = list(_candidates(function)), list(_handed_candidates(function))
+    if not found and not handed:
         return False
     asked = asked_bits(function)
     uses = Uses(function)
     changed = False
     for instr, index in found:
         changed |= _drop_from(instr, index, asked, uses)
+    for edge, index in handed:
+        changed |= _drop_from_edge(edge, index, asked, uses)
     return changed
 
 
@@ -47,6 +63,15 @@ def _candidates(function: Function) -> Iterator[tuple[Instr, int]]:
         for index, value in enumerate(instr.args):
             if _is_long(instr, value) if isinstance(value, Const) else _may_go(value):
                 yield instr, index
+
+
+def _handed_candidates(function: Function) -> Iterator[tuple[Edge, int]]:
+    """The same among what edges hand over."""
+    for block in function.blocks:
+        for edge in block.terminator.edges():
+            for index, value in enumerate(edge.args):
+                if not _fits(value.number) if isinstance(value, Const) else _may_go(value):
+                    yield edge, index
 
 
 def _may_go(value: Value) -> bool:
@@ -159,6 +184,18 @@ def _drop_from(instr: Instr, index: int, asked: dict[Value, int], uses: Uses) ->
         return False
     instr.args[index] = new
     return True
+
+
+def _drop_from_edge(edge: Edge, index: int, asked: dict[Value, int], uses: Uses) -> bool:
+    value, param = edge.args[index], edge.block.params[index]
+    bits = asked.get(param, 0)
+    if not bits or uses.needs_bounds(param):
+        return False
+    if isinstance(value, Const):
+        edge.args[index] = const(_fitting((value.number & bits, value.number | ~bits & M64), value.number))
+    else:
+        edge.args[index] = _stripped(value, bits)
+    return edge.args[index] != value
 
 
 def _may_take(instr: Instr, value: Value, uses: Uses) -> bool:
