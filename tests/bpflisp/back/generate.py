@@ -366,8 +366,49 @@ class Parts(Generator):
             self.written_again(self.place)
         elif choice < 0.75:
             self.value_written_again()
+        elif choice < 0.79:
+            self.walk()
+        elif choice < 0.83:
+            self.indexed_slot()
         else:
             super().statement(depth)
+
+    def walk(self) -> None:
+        """A short loop that moves an address on through the packet, and reads and writes there."""
+        b, r = self.builder, self.random
+        cursor, counter, step = object(), object(), r.choice((1, 2, 4, 6))
+        head, checked, body, done = b.block("head"), b.block("checked"), b.block("body"), b.block("done")
+        b.write_variable(cursor, b.add(self.packet, const(r.randrange(PACKET_SIZE))))
+        b.write_variable(counter, const(0))
+        b.jump(head)
+        b.start(head)
+        moved = b.add(b.read_variable(cursor), const(step))
+        b.branch(Op.GT, moved, self.end, done, checked)
+        b.seal(checked)
+        b.start(checked)
+        b.branch(Op.LT, b.read_variable(counter), const(r.randint(1, 3)), body, done)
+        b.seal(body)
+        b.start(body)
+        b.write_variable(counter, b.add(b.read_variable(counter), const(1)))
+        at = b.read_variable(cursor) if r.random() < 0.8 else self.packet
+        if r.random() < 0.7:
+            b.write_variable(self.variables[0], b.binary(Op.ADD, self.value(), b.load(at, step - 1, 1)))
+        if r.random() < 0.5:
+            b.store(at, 0, 1, self.value())
+        b.write_variable(cursor, moved)
+        b.jump(head)
+        b.seal(head)
+        b.seal(done)
+        b.start(done)
+
+    def indexed_slot(self) -> None:
+        """A byte of the stack, at a place that a mask bounds, is written, and one is read."""
+        b, r = self.builder, self.random
+        slot = b.slot(r.choice((8, 16)), zeroed=True)
+        for _ in range(2):
+            place = b.add(slot, b.binary(Op.AND, self.value(), const(7)))
+            b.store(place, 0, 1, self.value())
+        b.write_variable(self.variables[0], b.load(b.add(slot, b.binary(Op.AND, self.value(), const(3))), 4, 1))
 
     def of_a_rule(self) -> None:
         """An expression, or a test, of a form that one of the compiler's rules rewrites."""
