@@ -75,7 +75,8 @@ class Checker:
     """Checks one function's body.
 
     `records`: the variables of the records that are held, and whether one is released by name somewhere. `binding`:
-    what the `let` that is being read binds, and its initial values do not see.
+    what the `let` that is being read binds, and its initial values do not see. `lost`: what forms with an error would
+    have bound.
     """
 
     unit: Unit
@@ -86,6 +87,7 @@ class Checker:
     loops: list[tree.LoopMark] = field(default_factory=list)
     blocks: list[tree.BlockMark] = field(default_factory=list)
     binding: Sequence[Symbol] = ()
+    lost: set[Symbol] = field(default_factory=set)
     functions: dict[Symbol, Handler] = field(default_factory=dict)
     symbol_macros: dict[Symbol, tuple[int, object]] = field(default_factory=dict)
     span: Span | None = None
@@ -122,11 +124,25 @@ class Checker:
             return self._expression(cell.car)
         except FormError as problem:
             self.failures += 1
+            self._lose(cell.car)
             if problem is not TOLD:
                 self._tell(self._placed(problem.diagnostic))
             return tree.Number(value=0, type=UNKNOWN, span=self.span)
         finally:
             self.span, self._own_span = outer, outer_own
+
+    def _lose(self, form: object) -> None:
+        """Remember what a form with an error would have bound: that it is not there is then no further error."""
+        head = form.car if isinstance(form, Cons) else None
+        if isinstance(head, Cons):
+            self.lost.update(_symbols(head))
+        elif isinstance(head, Symbol) and isinstance(form, Cons) and isinstance(form.cdr, Cons):
+            if isinstance(form.cdr.car, Cons) and (head.name in _BINDERS or head.name not in CORE):
+                self.lost.update(_symbols(form.cdr.car))
+
+    def is_lost(self, name: Symbol) -> bool:
+        """Whether a name comes of a form or a definition that has an error."""
+        return name in self.lost or self.unit.is_broken(name.name)
 
     @contextmanager
     def at(self, cell: Cons) -> Iterator[None]:
@@ -245,8 +261,10 @@ class Checker:
             self.expansions.pop()
 
     def _unbound(self, name: Symbol) -> FormError:
-        if self.unit.is_broken(name.name):
+        """The error of a name without a value, which is told once in a program."""
+        if self.is_lost(name):
             return TOLD
+        self.lost.add(name)
         interpreter = self.unit.interpreter
         if name.is_keyword or name is T:
             help = hints.value(self.unit, name, ())
@@ -496,6 +514,21 @@ class Checker:
                 raise _maybe_null(cell, what)
         require_memory(node, cell, what)
         return node
+
+
+_BINDERS = ("LET", "LET*", "DOTIMES", "LAMBDA")
+"""Core forms whose first argument binds."""
+
+
+def _symbols(form: object) -> Iterator[Symbol]:
+    """All names in a form."""
+    todo = [form]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, Symbol):
+            yield each
+        elif isinstance(each, Cons):
+            todo += [each.car, each.cdr]
 
 
 def is_pure(node: Tree) -> bool:

@@ -101,7 +101,7 @@ def _variable(checker: Checker, name: Symbol, cell: Cons) -> Place:
         from bpflisp.front import check_objects
 
         return check_objects.global_place(checker, checker.unit.globals[name.name], cell)
-    if local is None and checker.unit.is_broken(name.name):
+    if local is None and checker.is_lost(name):
         raise TOLD
     if local is None:
         known = sorted({text(each) for scope in checker.scopes for each in scope if each.interned})

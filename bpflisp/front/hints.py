@@ -83,9 +83,9 @@ def value(unit: Unit, name: Symbol, bound: Iterable[Symbol], forms: Container[st
         return _MEMBER
     spelt = name.name.replace("-", "_")
     constants = unit.interpreter.constants
-    meant = next((each for each in constants if each.name in (spelt, f"+{name.name}+", name.name.strip("+"))), None)
-    if meant is not None:
-        return f"did you mean `{text(meant)}`?"
+    for meant in (spelt, f"+{name.name}+", name.name.strip("+")):
+        if any(meant == each.name for each in constants):
+            return f"did you mean `{meant.lower()}`?"
     near = nearest(name.name, [each.name for each in constants])
     variables = " ".join(sorted(text(each) for each in bound))
     return f"bound here: {variables}" if variables else near

@@ -6,6 +6,7 @@ produce them. Bodies are kept as forms until the file is read: they may use what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -90,6 +91,7 @@ def _evaluate(unit: Unit, source: Source) -> None:
             form = reader.read()
         except FormError as problem:
             unit.found.add(problem.diagnostic)
+            unit.broken.update(each.upper() for each in _DEFINES.findall(source.text, start, reader.at))
             reader.recover()
             continue
         if form is END:
@@ -105,9 +107,21 @@ def _evaluate(unit: Unit, source: Source) -> None:
 
 
 def _note_broken(unit: Unit, form: object) -> None:
-    """Remember the name that a form would have defined; a tracepoint's are all `tp-FIELD`."""
-    if isinstance(form, Cons) and isinstance(form.cdr, Cons) and isinstance(form.cdr.car, Symbol):
-        unit.broken.add("TP" if form.car is _DEFTRACEPOINT else form.cdr.car.name)
+    """Remember the names that a form, and what is in it, would have defined; a tracepoint's are all `tp-FIELD`."""
+    todo = [form]
+    while todo:
+        each = todo.pop()
+        if not isinstance(each, Cons):
+            continue
+        defines = each is form or (isinstance(each.car, Symbol) and each.car.name.startswith("DEF"))
+        if defines and isinstance(each.cdr, Cons) and isinstance(each.cdr.car, Symbol):
+            if each.cdr.car is not NIL:
+                unit.broken.add("TP" if each.car is _DEFTRACEPOINT else each.cdr.car.name)
+        todo += [each.car, each.cdr]
+
+
+_DEFINES = re.compile(r"\(def[a-z]+\s+([^\s()]+)", re.IGNORECASE)
+"""A definition in a form that could not be read."""
 
 
 @cache
