@@ -26,7 +26,7 @@ def live_in_sets(function: MFunction, steps: Steps | None = None) -> dict[MBlock
     summaries: list[tuple[MBlock, int, int]] = []
     predecessors: dict[MBlock, list[MBlock]] = {block: [] for block in function.blocks}
     for block in function.blocks:
-        summaries.append((block, *_summary(steps[block] if steps else steps_of(block))))
+        summaries.append((block, *_summary(steps[block] if steps is not None else steps_of(block))))
         for target in block.targets:
             predecessors[target].append(block)
     summaries.reverse()

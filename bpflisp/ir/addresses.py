@@ -154,7 +154,7 @@ def escaped_slots(function: Function) -> frozenset[Slot]:
     """
     derived: dict[Value, Slot] = {}
     escaped: set[Slot] = set()
-    for instr in (instr for block in reverse_postorder(function) for instr in block.instructions()):
+    for instr in [instr for block in reverse_postorder(function) for instr in (*block.body, block.terminator)]:
         for index, value in enumerate(ssa.operands(instr)):
             slot = value if isinstance(value, Slot) else derived.get(value) if derived else None
             if slot is None:

@@ -271,6 +271,10 @@ class Terminator(Instr):
         """The ways out, in order."""
         return ()
 
+    def targets(self) -> list[Block]:
+        """Where the ways out lead, in order: asked for so often that each kind says it by itself."""
+        return []
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Jump(Terminator):
@@ -281,6 +285,10 @@ class Jump(Terminator):
     def edges(self) -> tuple[Edge, ...]:
         """The one way out."""
         return (self.to,)
+
+    def targets(self) -> list[Block]:
+        """Where it leads."""
+        return [self.to.block]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -295,6 +303,10 @@ class Branch(Terminator):
     def edges(self) -> tuple[Edge, ...]:
         """Taken, then not taken."""
         return (self.then, self.other)
+
+    def targets(self) -> list[Block]:
+        """Where they lead."""
+        return [self.then.block, self.other.block]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -330,8 +342,7 @@ class Block:
 
     def successors(self) -> list[Block]:
         """Where control may go from here; a block that is reached by two edges comes twice."""
-        end = self.end or self.terminator
-        return [edge.block for edge in end.edges()]
+        return (self.end or self.terminator).targets()
 
 
 @dataclass(slots=True, eq=False)
