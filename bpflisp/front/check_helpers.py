@@ -198,7 +198,7 @@ def _check_format(checker: Checker, cells: list[Cons]) -> None:
     """Warn of a format that the kernel prints nothing of, or that leaves values out."""
     content = cells[0].car
     assert isinstance(content, str)
-    found = [each for each in _CONVERSION.finditer(content) if each[1] != "%"]
+    found = [each for each in re.finditer(_CONVERSION, content) if each[1] != "%"]
     unknown = next((each for each in found if not each[1]), None)
     if unknown is not None:
         problem = f"`{content[unknown.start() : unknown.start() + 2]}` is no conversion that the kernel prints"

@@ -40,7 +40,7 @@ _TYPES = ("U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64")
 _VALUES = {"TRUE": "1 is true", "FALSE": "0 is false", "T": "1 is true", "ELSE": "(t ...) is the last clause",
            "DEFAULT": "(t ...) is the last clause", "NONE": "0 is null"}  # fmt: skip
 
-_NUMBER = re.compile(r"(0X(?=[0-9A-F])|0B(?=[01])|(?=[0-9]))((?<=0X)[0-9A-F_]+|(?<=0B)[01_]+|[0-9][0-9_]*)[UL]*\Z")
+_NUMBER = r"(0X(?=[0-9A-F])|0B(?=[01])|(?=[0-9]))((?<=0X)[0-9A-F_]+|(?<=0B)[01_]+|[0-9][0-9_]*)[UL]*\Z"
 _BASES = {"0X": "#x", "0B": "#b", "": ""}
 
 
@@ -75,7 +75,7 @@ def value(unit: Unit, name: Symbol, bound: Iterable[Symbol], forms: Container[st
         return f"`{shown}` is a struct: (make-{shown}) has one on the stack"
     if name.name in _VALUES:
         return _VALUES[name.name]
-    number = _NUMBER.match(name.name)
+    number = re.match(_NUMBER, name.name)
     if number is not None:
         digits = number[2].replace("_", "").lower()
         return f"the number is written {_BASES[number[1]]}{digits} here"

@@ -91,7 +91,7 @@ def _evaluate(unit: Unit, source: Source) -> None:
             form = reader.read()
         except FormError as problem:
             unit.found.add(problem.diagnostic)
-            unit.broken.update(each.upper() for each in _DEFINES.findall(source.text, start, reader.at))
+            unit.broken.update(each.upper() for each in re.findall(_DEFINES, source.text[start : reader.at]))
             reader.recover()
             continue
         if form is END:
@@ -120,7 +120,7 @@ def _note_broken(unit: Unit, form: object) -> None:
         todo += [each.car, each.cdr]
 
 
-_DEFINES = re.compile(r"\(def[a-z]+\s+([^\s()]+)", re.IGNORECASE)
+_DEFINES = r"(?i)\(def[a-z]+\s+([^\s()]+)"
 """A definition in a form that could not be read."""
 
 

@@ -123,14 +123,14 @@ def _cdr(value: Any, steps: str = "") -> Place:
 
 def _path(name: str) -> Callable[..., Place] | None:
     """The place of a `cadr` or the like: which part, of what the steps before it lead to."""
-    found = _STEPS.match(name)
+    found = re.match(_STEPS, name)
     if found is None:
         return None
     part, steps = _car if found[1] == "A" else _cdr, found[2].lower()
     return lambda value: part(value, steps)
 
 
-_STEPS = re.compile(r"C([AD])([AD]{1,3})R\Z")
+_STEPS = r"C([AD])([AD]{1,3})R\Z"
 
 
 def _nth(index: Any, value: Any) -> Place:
