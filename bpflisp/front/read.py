@@ -64,6 +64,7 @@ def read_unit(source: Source, found: Diagnostics, arch: str = "x86_64") -> Unit:
     _load(unit, source)
     settle_parameters(unit)
     settle_programs(unit)
+    unit.complete = True
     return unit
 
 
@@ -177,7 +178,15 @@ def _define_forms(unit: Unit) -> None:
 
 def _bound(unit: Unit, definer: Definer) -> Callable[[Interpreter, Cons, Scope], object]:
     """A form that a macro made has no place of its own: it is that of the top-level form that is being evaluated."""
-    return lambda _, form, scope: definer(unit, form if form.span else Cons(form.car, form.cdr, unit.place), scope)
+
+    def define(_: Interpreter, form: Cons, scope: Scope) -> object:
+        if unit.complete and definer is not size_of:
+            problem = f"`{text(form.car)}` cannot define anything while a program is being compiled"
+            help = "a definition stands at top level, or in what a macro that is called there makes"
+            raise fail("bad-definition", problem, form.span, help=help)
+        return definer(unit, form if form.span else Cons(form.car, form.cdr, unit.place), scope)
+
+    return define
 
 
 def _include(unit: Unit, form: Cons, _: Scope) -> object:

@@ -113,6 +113,7 @@ class Unit:
     enums: set[str] = field(default_factory=set)
     host_functions: set[str] = field(default_factory=set)
     place: Span | None = None
+    complete: bool = False
     arch: str = "x86_64"
     broken: set[str] = field(default_factory=set)
 
