@@ -351,11 +351,12 @@ def _tail_call(checker: Checker, form: Cons) -> Tree:
     return sequence(checker, [call, tree.Number(value=0, span=checker.span)])
 
 
+@library("bpf-ringbuf-submit", "bpf-ringbuf-discard")
 @core("map-lookup-elem", "map-update-elem", "map-delete-elem", "ringbuf-submit", "ringbuf-discard")
 def _plain_helper(checker: Checker, form: Cons) -> Tree:
     """Helpers under their full names take pointers, as in C. What a release helper returns is 0."""
     call = call_helper(checker, form)
-    if not head_of(form).startswith("RINGBUF"):
+    if not head_of(form).removeprefix("BPF-").startswith("RINGBUF"):
         return call
     zero = tree.Number(value=0, span=checker.span)
     given = form.cdr.car if isinstance(form.cdr, Cons) else NIL

@@ -231,6 +231,7 @@ ONE = "(= (ctx ingress-ifindex) 1)"  # true in a test run, and not known when co
         (f"(store u64 e 0 5) (when {ONE} (ringbuf-submit e 0) (return 3)) 4", 3, 1),
         (f"(store u64 e 0 5) (if {ONE} (ringbuf-submit e) (ringbuf-discard e)) (when {ONE} (return 3)) 4", 3, 1),
         ("(store u64 e 0 5) (ringbuf-submit e) 4", 4, 1),
+        ("(store u64 e 0 5) (bpf-ringbuf-discard e 0) (return 4)", 4, 0),
         ("(store u64 e 0 5) (ringbuf-discard e) 4", 4, 0),
         (f"(with-ringbuf (f r 8) (store u64 f 0 1) (ringbuf-discard e) (when {ONE} (return 3)) 4)", 3, 0),
         ("(store u64 e 0 1) (with-ringbuf (f r 8) (store u64 f 0 1) (ringbuf-discard e) 4)", 4, 1),
