@@ -199,8 +199,12 @@ def _when_let(checker: Checker, form: Cons) -> Tree:
     """Nested: each variable is bound, and tested, before the next."""
     args = checker.args(form, 1)
     assert isinstance(form.cdr, Cons)
-    body = form.cdr.cdr
-    return _tested(checker, _bindings(checker, args[0]), lambda: checker.progn(body), None)
+    types, ignored, body = typed_by_declarations(checker, form.cdr.cdr)
+    bindings = _bindings(checker, args[0])
+    for binding in bindings:
+        binding.kind = binding.kind or types.get(binding.name)
+        binding.written = binding.written and binding.name not in ignored
+    return _tested(checker, bindings, lambda: checker.progn(body), None)
 
 
 @library("if-let")

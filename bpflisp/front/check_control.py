@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpflisp.front import tree
 from bpflisp.front.check import CORE, Checker, core, library
 from bpflisp.front.check_arithmetic import head_of, is_known, is_zero
+from bpflisp.front.check_binding import typed_by_declarations
 from bpflisp.front.tree import Local, LoopMark, Tree
 from bpflisp.front.types import NEVER, U64, UNKNOWN, Never, Number, Pointer, join
 from bpflisp.spec.isa import Op
@@ -223,10 +224,14 @@ def _loop_variable(checker: Checker, cell: Cons, head: Cons) -> Symbol:
 
 
 def _loop_body(checker: Checker, form: Cons) -> tuple[Tree, LoopMark]:
-    """What stands after a loop's head, in which `break` and `continue` mean this loop."""
+    """What stands after a loop's head, in which `break` and `continue` mean this loop.
+
+    Declarations at its beginning are passed over: a counter is a word whatever is said of it.
+    """
     mark = LoopMark(len(checker.cleanups))
     checker.loops.append(mark)
-    body = checker.progn(form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
+    _, _, forms = typed_by_declarations(checker, form.cdr.cdr if isinstance(form.cdr, Cons) else NIL)
+    body = checker.progn(forms)
     checker.loops.pop()
     return body, mark
 

@@ -94,6 +94,9 @@ BINDING = [
     (f"(if-let (a {ZERO}) (+ a 4) 9)", 9),
     ("(let ((x 70000)) (declare (type u16 x)) x)", 4464),
     ("(let ((x 5)) (declare (ignorable x)) 3)", 3),
+    ("(when-let ((x 300) (y 5)) (declare (type u8 x) (ignorable y)) x)", 44),
+    ("(let ((s 0)) (dotimes (i 3 s) (declare (type u32 i)) (incf s i)))", 3),
+    ("(let ((s 0)) (dolist (x '(4 5)) (declare (ignorable x)) (incf s)) s)", 2),
 ]
 
 TYPES = [
