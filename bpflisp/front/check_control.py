@@ -307,4 +307,4 @@ def _no_value(checker: Checker, form: Cons) -> Tree:
 
 @core("declare")
 def _declare(checker: Checker, form: Cons) -> Tree:
-    raise fail("bad-declare", "`declare` stands at the head of a `let`'s body alone")
+    raise fail("bad-declare", "`declare` stands at the head of a body of `let` or of a loop alone")
