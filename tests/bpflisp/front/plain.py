@@ -74,15 +74,21 @@ class Continued(Exception):  # noqa: N818
 
 @dataclass
 class Cell:
-    """A variable: its type, and what it holds."""
+    """A variable: its type, what it holds, and what lies at its address, if that is what it is read as."""
 
     kind: str
-    value: int
+    own: int
+    home: int | None = None
+
+    @property
+    def value(self) -> int:
+        """What it is read as."""
+        return self.own if self.home is None else held(self.kind, self.home)
 
     def set(self, number: int) -> int:
-        """Give it a value; gives what it then holds."""
-        self.value = held(self.kind, number)
-        return self.value
+        """Give it a value, which is its own again; gives what it then holds."""
+        self.own, self.home = held(self.kind, number), None
+        return self.own
 
 
 @dataclass
@@ -418,15 +424,17 @@ def _load(rest: tuple[Form, ...], env: Env) -> int:
 def _store(rest: tuple[Form, ...], env: Env) -> int:
     kind, where, off = name_of(rest[0]), rest[1], number_of(rest[2])
     size = int(kind[1:]) // 8
+    cell = None if where == "m" else env.cells[name_of(parts_of(where)[1])]
+    if cell is not None:
+        cell.home = cell.value
     value = evaluate(rest[3], env)
     piece = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
-    if where == "m":
+    if cell is None:
         env.state.memory[off : off + size] = piece
-        return value
-    cell = env.cells[name_of(parts_of(where)[1])]
-    word = bytearray(cell.value.to_bytes(8, "little"))
-    word[off : off + size] = piece
-    cell.set(int.from_bytes(word, "little"))
+    elif cell.home is not None:  # it was not assigned to since its address was taken, by which it is written
+        word = bytearray(cell.home.to_bytes(8, "little"))
+        word[off : off + size] = piece
+        cell.home = int.from_bytes(word, "little")
     return value
 
 
