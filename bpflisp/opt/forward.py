@@ -58,10 +58,11 @@ def forward_values(function: Function) -> bool:
 
 
 def _intersection(facts: Iterable[_Known]) -> _Known:
-    first, *others = facts
-    if not others:
-        return first
-    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    common, *others = facts
+    for other in others:
+        get = other.get
+        common = {key: value for key, value in common.items() if get(key) == value}
+    return common
 
 
 def _walk(block: Block, known: _Known, steps: dict[Instr, _Step], replaced: dict[Value, Value]) -> None:

@@ -11,6 +11,7 @@ from bpflisp.ir.dataflow import natural_loops
 from bpflisp.ir.ssa import Call, Function, Leaf, Value, operands
 
 _ACCESSES = (ssa.Load, ssa.Store, ssa.Atomic, ssa.Zero)
+_TESTS = (ssa.Compare, ssa.Branch)
 _COMPUTED = (ssa.Binary, ssa.Extend, ssa.ByteOrder)
 
 
@@ -28,18 +29,18 @@ class Uses:
     """The uses of a function's values, as they were when this was made."""
 
     def __init__(self, function: Function) -> None:
-        self._count: dict[Value, int] = {}
-        self._tests: dict[Value, int] = {}
+        self._count = count = dict[Value, int]()
+        self._tests = tests = dict[Value, int]()
         self._bounded: set[Value] = set()
         self._handed: dict[Value, list[Value]] = {}
         todo: list[Value] = []
         for instr in function.instructions():
             for value in operands(instr):
                 if not isinstance(value, Leaf):
-                    self._count[value] = self._count.get(value, 0) + 1
-            if isinstance(instr, ssa.Compare | ssa.Branch):
+                    count[value] = count.get(value, 0) + 1
+            if isinstance(instr, _TESTS):
                 for value in instr.args:
-                    self._tests[value] = self._tests.get(value, 0) + 1
+                    tests[value] = tests.get(value, 0) + 1
             if isinstance(instr, _ACCESSES):
                 todo.append(instr.args[0])
             elif isinstance(instr, Call):
