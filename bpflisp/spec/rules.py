@@ -90,6 +90,7 @@ RULES: Final = (
         ("7.0", "6.18.44", "6.12.117", "6.1.192"),
         "a legacy packet load in a function may end it, and is looked at both ways",
     ),
+    Rule("tail-calls-move-packets", ("6.13", "6.12.117"), "behind a tail call pointers to the packet are void"),
     Rule("tail-calls-return", ("6.19", "6.18.15"), "a tail call in a function may end it, and is looked at both ways"),
     Rule(
         "sums-are-the-pointer",

@@ -27,6 +27,12 @@ CHANGES_PACKET: Final = frozenset(
     {9, 10, 11, 12, 13, 18, 19, 31, 38, 39, 43, 44, 50, 54, 63, 65, 73, 74, 75, 76, 90, 91, 143}
 )
 """Helpers after which packet pointers are void; a tail call may lead to any of them."""
+_TAIL_CALL: Final = 12
+
+
+def changes_packet(profile: Profile) -> frozenset[int]:
+    """The numbers of `CHANGES_PACKET` that a kernel counts among them."""
+    return CHANGES_PACKET if profile.has("tail-calls-move-packets") else CHANGES_PACKET - {_TAIL_CALL}
 
 
 @cache
@@ -34,8 +40,6 @@ def packet_changers() -> frozenset[str]:
     """The names of `CHANGES_PACKET`."""
     return frozenset(helper.name for helper in helpers.all_helpers() if helper.id in CHANGES_PACKET)
 
-
-_TAIL_CALL_CHANGES_PACKET_SINCE = "6.13"
 
 ASYNC_CALLBACK_KFUNCS: Final = ("bpf_wq_set_callback", "bpf_task_work_schedule_")
 SYNC_CALLBACK_KFUNCS: Final = ("bpf_rbtree_add",)
@@ -47,7 +51,7 @@ def calls_of(program: Program, slots: Slots, profile: Profile) -> CallsAt:
     """Slot of a call -> its facts, for one program on one kernel."""
     sleepable = bool(program.flags & F_SLEEPABLE)
     may_call = helpers.allowed(profile.name, program.type, program.attach_type, sleepable)
-    changes_packet = CHANGES_PACKET if profile.since(_TAIL_CALL_CHANGES_PACKET_SINCE) else CHANGES_PACKET - {12}
+    changing = changes_packet(profile)
 
     def at(slot: int) -> CallFacts | None:
         if slots.is_kfunc_call(slot):
@@ -56,15 +60,15 @@ def calls_of(program: Program, slots: Slots, profile: Profile) -> CallsAt:
         number = slots.imm[slot]
         if not slots.is_helper_call(slot) or number not in may_call:
             # Which functions change packets is known of any number, allowed or not.
-            changes = slots.is_helper_call(slot) and number in changes_packet
+            changes = slots.is_helper_call(slot) and number in changing
             return CallFacts(params=5, changes_packet=True) if changes else None
-        return helper_facts(number, program.type, program.attach_type, sleepable)
+        return helper_facts(number, program.type, program.attach_type, sleepable, number in changing)
 
     return at
 
 
 @cache
-def helper_facts(number: int, program_type: str, attach_type: str, sleepable: bool) -> CallFacts:
+def helper_facts(number: int, program_type: str, attach_type: str, sleepable: bool, changes_packet: bool) -> CallFacts:
     """The facts of a helper that may be called. KeyError where the number is no helper."""
     proto = helpers.proto(number, program_type, attach_type, sleepable)
     return CallFacts(
@@ -72,7 +76,7 @@ def helper_facts(number: int, program_type: str, attach_type: str, sleepable: bo
         is_void=proto.ret.type is RetType.VOID,
         fastcall=proto.allow_fastcall and number in INLINED_HELPERS,
         might_sleep=proto.might_sleep,
-        changes_packet=number in CHANGES_PACKET,
+        changes_packet=changes_packet,
         sync_callback=number in SYNC_CALLBACK_HELPERS,
         async_callback=number == TIMER_SET_CALLBACK,
     )

@@ -15,7 +15,6 @@ from bpflisp.spec.insn import Insn
 from simulator.verifier import access, calls, formats, hookrules
 from simulator.verifier import regs as r
 from simulator.verifier.branches import drop_ref
-from simulator.verifier.callfacts import CHANGES_PACKET
 from simulator.verifier.helper_args import Call, check_argument, check_const_string
 from simulator.verifier.helper_results import check_map_kind, give_result
 from simulator.verifier.maps import RDONLY_PROG
@@ -90,7 +89,7 @@ def call(m: Machine, idx: int, insn: Insn) -> int:
         hookrules.check_get_func_ip(m, insn.imm)
     if name == "bpf_tail_call" and m.ways.tail_calls_return:
         return _after_tail_call(m, idx)
-    if insn.imm in CHANGES_PACKET:
+    if insn.imm in m.changes_packet:
         m.forget_packet()
     m.liveness.commit()
     return calls.run_callback(m, m.awaited) if m.awaited is not None else idx + 1

@@ -18,6 +18,7 @@ from bpflisp.spec.isa import CALL_KFUNC, Kind
 from bpflisp.spec.text import insn_text
 from simulator.verifier import backtrack, prune, prune_early
 from simulator.verifier import regs as r
+from simulator.verifier.callfacts import changes_packet
 from simulator.verifier.globals import Globals
 from simulator.verifier.helper_calls import Helpers
 from simulator.verifier.hookrules import UNCONVERTED_CONTEXTS
@@ -88,6 +89,7 @@ class Machine:
         self.test_state_freq = bool(program.flags & TEST_STATE_FREQ)
         self.uninit_stack_ok = layout.profile.has("stack-uninit-read")
         self.ways = ways_of(layout.profile)
+        self.changes_packet = changes_packet(layout.profile)
         self.maps = [as_of(layout.profile, map_info(index, one)) for index, one in enumerate(program.maps)]
         self.elides_null = layout.profile.has("array-constant-key-not-null")
         self.clears_singular_ids = layout.profile.since("7.0")
