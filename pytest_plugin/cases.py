@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -209,13 +210,15 @@ class CheckItem(pytest.Item):
         self.program, self.kernel, self.btf, self.problem = program, kernel, btf, problem
 
     def runtest(self) -> None:
-        """Verifies. Raises RefusedError or UnloadableError."""
+        """Verifies, and warns of what the verdict warns of. Raises RefusedError or UnloadableError."""
         if self.program is None:
             if self.problem:
                 raise UnloadableError(self.problem)
             return
         with observing():
             verdict = self.program.verify(self.kernel, self.btf)
+        for told in verdict.warnings:
+            warnings.warn_explicit(f"{self.name}: {told}", UserWarning, str(self.path), 1)
         reports = checks.of(self.config)
         if reports is not None:
             reports.judge(self, self.program, self.kernel, self.btf, verdict)

@@ -150,3 +150,15 @@ def test_the_summary_has_room_for_the_reason(pytester: pytest.Pytester) -> None:
     # The check runs on no engine, and the tests that call programs do.
     assert text.count('name="bpf_engine"') == 2
     assert text.count('name="bpf_kernel"') == 2
+
+
+def test_what_a_verdict_warns_of_is_a_warning(pytester: pytest.Pytester) -> None:
+    """A number plus a pointer to the stack of the function in between, which 6.18 takes for the first one's."""
+    pytester.path.joinpath("astray.lisp").write_text("""
+(defsubprog inner (p i) (store u8 (+ i p) 0 7))
+(defsubprog outer (i) (let ((n (struct-alloc 16))) (inner n (logand i 3)) (load u8 n 0)))
+(defprog astray (:type :xdp) (with-packet (data end :min-len 14) (return (outer (load u8 data 0)))) 0)
+""")
+    result = pytester.runpytest("--bpf-check", "astray.lisp", "-W", "default")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*astray.lisp:1: UserWarning: astray*may overwrite registers*"])
