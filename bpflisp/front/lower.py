@@ -112,7 +112,9 @@ class Lowering:
     def _test_all(self, conjunction: bool, items: list[Tree], then: Block, other: Block) -> None:
         for item in items[:-1]:
             following = self.b.block()
-            self.test(item, following if conjunction else then, other if conjunction else following)
+            # What leaves in the middle of a test may have led to its blocks before: they are still to be filled.
+            with suppress(_Left):
+                self.test(item, following if conjunction else then, other if conjunction else following)
             self._continue_in(following)
         self.test(items[-1], then, other)
 
@@ -143,7 +145,8 @@ class Lowering:
                     break
                 following, decided = self.b.block(), self.b.block()
                 if node.conjunction:
-                    self.test(item, following, decided)
+                    with suppress(_Left):
+                        self.test(item, following, decided)
                     self._decide(decided, result, const(0), join)
                 else:
                     value = self.value(item)
@@ -228,7 +231,8 @@ class Lowering:
         self.b.start(head)
         self.loops[node.mark] = (head, done)
         try:
-            self.test(node.test, body, done)
+            with suppress(_Left):
+                self.test(node.test, body, done)
             self._continue_in(body)
             self.effect(node.body)
             self._jump(head)

@@ -280,8 +280,8 @@ def _count(sign: int) -> Callable[[tuple[Form, ...], Env], int]:
 
 
 def _psetf(rest: tuple[Form, ...], env: Env) -> int:
-    writes = [place(target, env)[1] for target in rest[::2]]
-    for write, value in zip(writes, [evaluate(init, env) for init in rest[1::2]], strict=True):
+    pairs = [(place(target, env)[1], evaluate(init, env)) for target, init in zip(rest[::2], rest[1::2], strict=True)]
+    for write, value in pairs:
         write(value)
     return 0
 

@@ -375,6 +375,32 @@ def test_compiled_and_evaluated_agree(cases: list[Case], given: tuple[int, ...],
     try_cases(cases, given, mcpu)
 
 
+def _with_ways_out(inner: st.SearchStrategy[Form]) -> st.SearchStrategy[Form]:
+    """Forms that test, or go on, around such as may leave."""
+    two = st.tuples(inner, inner)
+    return (
+        st.tuples(st.sampled_from(["and", "or", "when", "unless", "progn", "+", "="]), inner, inner)
+        | st.tuples(st.sampled_from(["and", "or", "if"]), inner, inner, inner)
+        | st.tuples(st.just("not"), inner)
+        | st.tuples(st.just("cond"), two, two, st.tuples(st.just("t"), inner))
+        | st.tuples(st.sampled_from(["while", "until"]), inner, st.tuples(st.just("progn"), inner, st.just(("break",))))
+        | st.tuples(st.just("setf"), st.just("c"), inner)
+    )
+
+
+leaving: st.SearchStrategy[Form] = st.recursive(
+    st.sampled_from(["a", "b", 0, 1, ("return", "b"), ("return", 7), ("setf", "a", 0)]), _with_ways_out, max_leaves=12
+)
+
+
+@settings(max_examples=min(EXAMPLES, 400), deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(leaving, min_size=4, max_size=8), st.sampled_from([(0, 5, 9), (1, 0, 9), (3, 4, 5)]))
+def test_a_function_may_be_left_from_anywhere(forms: list[Form], given: tuple[int, int, int]) -> None:
+    """In the middle of a test, a sum, an assignment: what was begun around it is no matter any more."""
+    for at in range(0, len(forms), 4):
+        try_cases([(("u64", "u32", "u8"), form) for form in forms[at : at + 4]], given, "v3")
+
+
 COUNTED: list[Case] = []
 UNFOLLOWED: list[str] = []
 """The cases of this run, and the programs that the kernel's verifier gave up on, for who counts them."""
