@@ -35,7 +35,12 @@ NOT_COMPARED = ("the map itself read",)
 
 @pytest.mark.parametrize("name", CASES)
 def test_runs_lie_in_the_verifiers_states(name: str) -> None:
-    assert (check(program_of(name), Counter(), name, FEW) == 0) == (name in NOT_COMPARED)
+    program = program_of(name)
+    if program.verify().warnings:  # where the kernel is mistaken about a run, the verdict warns
+        with pytest.raises(UnsoundError, match="fp"):
+            check(program, Counter(), name, FEW)
+    else:
+        assert (check(program, Counter(), name, FEW) == 0) == (name in NOT_COMPARED)
 
 
 @pytest.mark.parametrize("first", range(0, 120, 20))
