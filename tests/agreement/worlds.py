@@ -206,11 +206,11 @@ def _fields(program: Program, rng: random.Random) -> dict[str, Any]:
 
 
 def _structure(program: Program, rng: random.Random) -> dict[str, Any]:
-    """Some fields of a context that is a structure."""
+    """Some fields of a context that is a structure. Its socket, which the kernel always has, is left to the engine."""
     layout = context_struct(program.type)
     if layout is None:
         return {"raw": rng.randbytes(256)}
-    drawn = [field for field in layout.fields if rng.random() < 0.5]
+    drawn = [field for field in layout.fields if rng.random() < 0.5 and field.name != "sk"]
     return {field.name: rng.choice((bytes(field.size), rng.randbytes(field.size))) for field in drawn}
 
 
