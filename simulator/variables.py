@@ -6,13 +6,14 @@ the programs were verified: they are read here, and set when the object is loade
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from bpflisp.spec.btf import Btf, BtfKind
-from simulator.maps import Map
+from simulator.maps import Map, MapError
 from simulator.maps.values import decode, encode
 
 _FIRST = bytes(4)
@@ -48,6 +49,10 @@ class Variables(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         place = self._place(name)
+        if place.map.definition.frozen:
+            raise MapError(
+                errno.EPERM, f"variable {name!r} is a constant: load(..., variables={{{name!r}: ...}}) sets it"
+            )
         data = bytearray(place.map.lookup(_FIRST) or b"")
         data[place.offset : place.offset + place.size] = encode(place.btf, place.type, value, place.size)
         place.map.update(_FIRST, bytes(data))
