@@ -30,7 +30,7 @@ from bpflisp.spec.isa import (
 )
 from simulator.loader.externs import ExternKind, Externs
 from simulator.loader.maps import MapTable
-from simulator.loader.object_file import TEXT, Function, ObjectFile
+from simulator.loader.object_file import Function, ObjectFile, is_text
 from simulator.program import FuncInfo, LineInfo
 
 ABSENT_KFUNC_CALL = 2002000000
@@ -155,10 +155,10 @@ class Assembler:
     def _exception_callbacks(self) -> dict[str, Function]:
         """Program -> the function that handles its exceptions, from declaration tags."""
         found: dict[str, Function] = {}
-        text = self.file.image.section(TEXT)
-        if self.btf is None or text is None:
+        if self.btf is None:
             return found
-        by_name = {function.name: function for function in self.file.functions.get(text.index, ())}
+        text = [each for each in self.file.functions if is_text(self.file.image.sections[each].name)]
+        by_name = {function.name: function for each in text for function in self.file.functions[each]}
         for tag in self.btf.of_kind(BtfKind.DECL_TAG):
             declared = self.btf.type(tag)
             if declared.name.startswith(_EXCEPTION_CALLBACK):
