@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,8 +15,8 @@ from simulator.loader.assemble import Assembler
 from simulator.loader.errors import LoadError
 from simulator.loader.externs import Externs, KconfigValue, resolve_externs
 from simulator.loader.fixup import kernel_ready
-from simulator.loader.maps import MapTable, data_map, load_maps, struct_ops_members
-from simulator.loader.object_file import Function, ObjectFile, is_text
+from simulator.loader.maps import MapTable, data_map, is_legacy, load_maps, struct_ops_members
+from simulator.loader.object_file import TEXT, Function, ObjectFile, is_text
 from simulator.loader.settings import Settings, apply_settings, without_size
 from simulator.observers import tell_loaded
 from simulator.program import MapDef, Object, Program
@@ -73,9 +73,19 @@ def _load_parts(
     notes = _apply_core(file, kernel)
     maps = load_maps(file, btf, kconfig_map)
     apply_settings(file, btf, maps, settings)
-    notes += without_size(maps)
+    notes += (*without_size(maps), *_not_for_libbpf(file))
     loaded = _Programs(file, btf, maps, externs, kernel, type).load()
     return Object(file.path, loaded, {definition.name: definition for definition in maps.maps}, btf, notes)
+
+
+def _not_for_libbpf(file: ObjectFile) -> Iterator[str]:
+    """What aya and cilium/ebpf load and libbpf 1.0 and later refuse."""
+    sections = [file.image.sections[index].name for index in file.functions]
+    apart = [name for name in sections if is_text(name) and name != TEXT]
+    if apart:
+        yield f"{', '.join(apart)}: libbpf calls no function outside of {TEXT}, and refuses the object; aya takes it"
+    if any(is_legacy(section) for section in file.image.sections):
+        yield "the section 'maps': libbpf refuses maps that are not declared in .maps; aya and cilium/ebpf take them"
 
 
 def _read(source: str | Path | bytes, name: str) -> tuple[bytes, str]:

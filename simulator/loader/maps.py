@@ -71,10 +71,15 @@ def load_maps(file: ObjectFile, btf: Btf | None, kconfig: MapDef | None) -> MapT
 # -- the old way -------------------------------------------------------------------------------------------------------
 
 
+def is_legacy(section: ElfSection) -> bool:
+    """Whether maps are declared in it as they were before BTF."""
+    return section.type == elf.SHT_PROGBITS and (section.name == "maps" or section.name.startswith("maps/"))
+
+
 def _legacy(file: ObjectFile, table: MapTable) -> None:
     """Maps as structs of five numbers and whatever follows, each with a symbol, in sections named maps."""
     for section in file.image.sections:
-        if section.type != elf.SHT_PROGBITS or not (section.name == "maps" or section.name.startswith("maps/")):
+        if not is_legacy(section):
             continue
         found = file.image.symbols_by_section.get(section.index, ())
         symbols = sorted((symbol for symbol in found if symbol.type != elf.STT_SECTION), key=lambda each: each.value)

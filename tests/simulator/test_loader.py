@@ -404,6 +404,7 @@ def test_an_object_of_rustc_runs(engine: str) -> None:
     world = World(obj)
     packet = bytes(12) + b"\x08\x00" + bytes(50)
     assert list(obj.programs) == ["by_protocol"]
+    assert [note.partition(":")[0] for note in obj.notes] == [".text.count", "the section 'maps'"]  # as libbpf says
     assert [obj["by_protocol"].run(packet, world=world, engine=engine).retval for _ in range(4)] == [2, 2, 1, 1]
     assert obj["by_protocol"].run(bytes(64), world=world, engine=engine).retval == 2
     assert world.maps.PROTOCOLS.lookup(b"\x08\x00") == (4).to_bytes(8, "little")
