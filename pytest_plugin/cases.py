@@ -166,7 +166,7 @@ class CheckedObject(pytest.File):
     """An object file whose programs are verified."""
 
     def collect(self) -> list[pytest.Item]:
-        """An item for each program and kernel; one that fails where the file cannot be loaded."""
+        """An item for each program and kernel; one that fails where the file cannot be loaded. Warns of its notes."""
         return list(self._items(kernels_of(self.config)))
 
     def _items(self, kernels: tuple[str, ...]) -> Iterator[pytest.Item]:
@@ -178,6 +178,8 @@ class CheckedObject(pytest.File):
         except (LoadError, CompileError, OSError) as error:
             yield CheckItem.from_parent(self, name="load", problem=str(error))
             return
+        for note in obj.notes:
+            warnings.warn_explicit(note, UserWarning, str(self.path), 1)
         if not obj.programs:
             yield CheckItem.from_parent(self, name="load")
         for name, program in obj.programs.items():

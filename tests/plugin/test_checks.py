@@ -162,3 +162,17 @@ def test_what_a_verdict_warns_of_is_a_warning(pytester: pytest.Pytester) -> None
     result = pytester.runpytest("--bpf-check", "astray.lisp", "-W", "default")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*astray.lisp:1: UserWarning: astray*may overwrite registers*"])
+
+
+def test_what_an_object_leaves_to_its_loader_is_a_warning(pytester: pytest.Pytester) -> None:
+    """The programs are accepted, and no kernel makes the map as it stands; libbpf opens no object of rustc."""
+    for name in ("configured.bpf.o", "rustc.bpf.o"):
+        shutil.copy(ROOT / "fixtures" / "objects" / name, pytester.path / name)
+    result = pytester.runpytest("--bpf-check", "*.o", "-W", "default")
+    result.assert_outcomes(passed=2, warnings=3)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*configured.bpf.o:1: UserWarning: map 'counts' has no entries*",
+            "*rustc.bpf.o:1: UserWarning: .text.count: *",
+        ]
+    )
