@@ -398,6 +398,16 @@ def test_an_object_of_gcc_runs(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", as_parameters())
+def test_exceptions_that_a_function_handles_are_refused_by_name(engine: str) -> None:
+    """The kernel gives what the handler makes of 6, which is 7: none of ours runs it, or gives 6."""
+    program = load(OBJECTS / "exceptions.bpf.o")["prog"]
+    outcome = program.run(bytes(64), engine=engine)
+    assert outcome.fault is not None
+    assert "handles exceptions by its function 'handler', which is not modelled" in outcome.fault.message
+    assert program.run(bytes(15), engine=engine).retval == 1
+
+
+@pytest.mark.parametrize("engine", as_parameters())
 def test_an_object_of_rustc_runs(engine: str) -> None:
     """A function in a section of its own counts packets by protocol; the third of a kind is dropped."""
     obj = load(OBJECTS / "rustc.bpf.o")
